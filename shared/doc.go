@@ -1,0 +1,2 @@
+// Package shared is the map of the packages that both programs stand on.
+package shared
