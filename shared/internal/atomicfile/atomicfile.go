@@ -76,11 +76,11 @@ func write(path string, data []byte, perm fs.FileMode, rename func(from, to stri
 		if errors.Is(err, fs.ErrExist) {
 			return fault.New(fault.Medium, "the file %q exists already and is not replaced: %w", path, fs.ErrExist)
 		}
-		return fault.New(fault.Medium, "the file %q could not be put in place: %w", path, cause(err))
+		return fault.New(fault.Medium, "the file %q could not be put in place: %w", path, Cause(err))
 	}
 	Boundary("after rename")
-	if err := SyncDir(dir); err != nil {
-		return fault.New(fault.Medium, "the file %q is written, but its folder could not be synced: %w", path, cause(err))
+	if err := syncDir(dir); err != nil {
+		return fault.New(fault.Medium, "the file %q is written, but its folder could not be synced: %w", path, Cause(err))
 	}
 	Boundary("after folder fsync")
 	return nil
@@ -92,13 +92,13 @@ func writeTemp(dir, base string, data []byte, perm fs.FileMode) (path string, er
 	Boundary("before temp create")
 	f, err := createTemp(dir, base, perm)
 	if err != nil {
-		return "", cause(err)
+		return "", Cause(err)
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
 			os.Remove(f.Name())
-			err = cause(err)
+			err = Cause(err)
 		}
 	}()
 	Boundary("after temp create")
@@ -136,7 +136,7 @@ func createTemp(dir, base string, perm fs.FileMode) (*os.File, error) {
 func Append(f *os.File, line []byte) error {
 	old, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return fault.New(fault.Medium, "the end of the file %q could not be found: %w", f.Name(), cause(err))
+		return fault.New(fault.Medium, "the end of the file %q could not be found: %w", f.Name(), Cause(err))
 	}
 	Boundary("before append")
 	err = WriteAll(f, line)
@@ -149,9 +149,9 @@ func Append(f *os.File, line []byte) error {
 	}
 	if back := cutBack(f, old); back != nil {
 		return fault.New(fault.Medium, "the file %q took only a part of a line of %d bytes: %w; it could not be cut back to %d bytes: %w",
-			f.Name(), len(line), cause(err), old, cause(back))
+			f.Name(), len(line), Cause(err), old, Cause(back))
 	}
-	return fault.New(fault.Medium, "the file %q could not take a line of %d bytes: %w", f.Name(), len(line), cause(err))
+	return fault.New(fault.Medium, "the file %q could not take a line of %d bytes: %w", f.Name(), len(line), Cause(err))
 }
 
 // cutBack gives f the length old again, durably.
@@ -186,28 +186,39 @@ func WriteAll(w io.Writer, data []byte) error {
 	return nil
 }
 
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return SyncFolder(f)
+}
+
 // Sweep removes the temporary files that killed processes left in dir. The
 // caller holds the lock of the folder: a temporary file that is in use at this
 // moment would be removed too, and its writer would fail.
 func Sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fault.New(fault.Medium, "the folder %q could not be read: %w", dir, cause(err))
+		return fault.New(fault.Medium, "the folder %q could not be read: %w", dir, Cause(err))
 	}
 	for _, e := range entries {
 		if !IsTemp(e.Name()) || e.IsDir() {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fault.New(fault.Medium, "the left-over file %q in %q could not be removed: %w", e.Name(), dir, cause(err))
+			return fault.New(fault.Medium, "the left-over file %q in %q could not be removed: %w", e.Name(), dir, Cause(err))
 		}
 	}
 	return nil
 }
 
-// cause drops the operation and the temporary name that the os package put
-// around the operating system's answer; the sentence names the file already.
-func cause(err error) error {
+// Cause returns the operating system's own answer, without the operation and
+// the path that the os package put around it: the sentence that it goes into
+// names the file already, and the path may be that of a temporary file.
+func Cause(err error) error {
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {
 		return pathErr.Err

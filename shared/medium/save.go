@@ -1,0 +1,70 @@
+package medium
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/internal/atomicfile"
+)
+
+// Save writes a file that the operator named, such as an official key file or a
+// bundle outside of any stick: whole or not at all, synced, readable by the
+// owner alone if private. The same bytes under the same name again are fine; a
+// file with other contents is never replaced and is a [fault.Usage] error.
+func Save(path string, data []byte, private bool) error {
+	perm := fs.FileMode(0o644)
+	if private {
+		perm = 0o600
+	}
+	err := CheckSave(path, data)
+	if err == nil {
+		if err = atomicfile.Create(path, data, perm); errors.Is(err, fs.ErrExist) {
+			err = CheckSave(path, data)
+		}
+	}
+	return err
+}
+
+// CheckSave reports, before anything is done, whether [Save] would be refused for
+// a file that stands at path already.
+func CheckSave(path string, data []byte) error {
+	old, err := ReadText(path, len(data))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && bytes.Equal(old, data):
+		return nil
+	}
+	return fault.New(fault.Usage, "the file %q exists with other contents and is not replaced", path).
+		Hint("the same command with another file name")
+}
+
+// ReadText reads a regular file that the operator named, of at most limit bytes.
+// Unlike [ReadFile] it may be empty, and a link to a file is followed: it is the
+// operator's own.
+func ReadText(path string, limit int) ([]byte, error) {
+	info, err := os.Stat(path) // before opening, so that a FIFO cannot hold the program up
+	if err != nil {
+		return nil, fault.New(fault.Medium, "the file %q could not be read: %w", path, explain(err))
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.New(fault.Medium, "%q is not a file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.New(fault.Medium, "the file %q could not be read: %w", path, explain(err))
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	switch {
+	case err != nil:
+		return nil, fault.New(fault.Medium, "the file %q could not be read: %w", path, explain(err))
+	case len(data) > limit:
+		return nil, fault.New(fault.Medium, "the file %q has more than %d bytes", path, limit)
+	}
+	return data, nil
+}
