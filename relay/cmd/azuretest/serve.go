@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/azs-courier/azs-courier/relay/azuretest"
+	"github.com/azs-courier/azs-courier/shared/fault"
+)
+
+// endpoints is the one line that a serving azuretest prints.
+type endpoints struct {
+	ARM                   string `json:"arm"`
+	Authority             string `json:"authority"`
+	Tenant                string `json:"tenant"`
+	Subscription          string `json:"subscription"`
+	ClientID              string `json:"clientId"`
+	ClientSecretFile      string `json:"clientSecretFile"`
+	ClientCertificateFile string `json:"clientCertificateFile,omitempty"`
+	CAFile                string `json:"caFile"`
+	Control               string `json:"control"`
+}
+
+// run is the program: it serves until ctx ends and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := &cli.App{
+		Name:            "azuretest",
+		Usage:           "a simulated Entra and Azure Resource Manager on loopback, for rehearsals",
+		Description:     "Prints one JSON line with the endpoints and the files that a client needs, and serves until it is stopped. Nothing leaves this machine, and nothing that it issues is worth anything elsewhere.",
+		HideHelpCommand: true,
+		HideVersion:     true,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return fault.New(fault.Usage, "%w", err).Hint("azuretest --help")
+		},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "addr", Value: "127.0.0.1:0", Usage: "loopback `HOST:PORT` to serve on; port 0 is any free one"},
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` for the CA and secret files; without it a temporary one, removed at the end"},
+			&cli.StringFlag{Name: "tenant", Usage: "tenant `GUID` (default: a new one)"},
+			&cli.StringSliceFlag{Name: "subscription", Usage: "subscription `GUID[=STATE]`, repeatable (default: a new one, Enabled)"},
+			&cli.StringFlag{Name: "provider", Value: "Registered", Usage: "registration `STATE` of Microsoft.AzureStack: Registered or NotRegistered"},
+			&cli.IntFlag{Name: "provider-polls", Usage: "how many polls still say Registering after the provider was registered"},
+			&cli.StringSliceFlag{Name: "group", Usage: "resource group `NAME[=LOCATION]` that exists already, repeatable"},
+			&cli.StringSliceFlag{Name: "location", Usage: "location `NAME` of every subscription, repeatable"},
+			&cli.StringSliceFlag{Name: "taken-cloud-id", Usage: "cloud `ID` that is registered where the caller cannot see it, repeatable"},
+			&cli.StringSliceFlag{Name: "not-action", Usage: "`ACTION` that the client's role does not cover, repeatable (for example 'Microsoft.Authorization/locks/*')"},
+			&cli.IntFlag{Name: "page-size", Value: 100, Usage: "registrations in one page of a list"},
+			&cli.StringFlag{Name: "key-expires", Usage: "`TIME` (RFC 3339) of expiry in every activation key"},
+			&cli.StringFlag{Name: "accept-opaque", Usage: "accept tokens that are not base64 JSON, as tokens of the stamp `CLOUD-ID`"},
+			&cli.BoolFlag{Name: "throttle", Usage: "refuse with 429 what exceeds Resource Manager's documented limits"},
+			&cli.BoolFlag{Name: "client-certificate", Usage: "make a client certificate as well and name its file in the line"},
+		},
+		Action:   serve,
+		Commands: []*cli.Command{ctlCommand(), tokenCommand()},
+	}
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "azuretest: error: %v\n", err)
+	if hint := fault.HintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "azuretest: hint: %s\n", hint)
+	}
+	return fault.ExitCode(err)
+}
+
+func serve(c *cli.Context) error {
+	if c.Args().Present() {
+		return fault.New(fault.Usage, "unknown command %q", c.Args().First()).Hint("azuretest --help")
+	}
+	opts, err := options(c)
+	if err != nil {
+		return err
+	}
+	dir := c.String("dir")
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "azuretest-"); err != nil {
+			return fault.New(fault.Medium, "make a folder for the files: %w", err)
+		}
+		defer os.RemoveAll(dir)
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fault.New(fault.Medium, "make the folder %q: %w", dir, err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+
+	out := endpoints{ClientSecretFile: filepath.Join(dir, "client-secret"), CAFile: filepath.Join(dir, "ca.pem")}
+	client := azuretest.Client{Secret: rand.Text(), NotActions: c.StringSlice("not-action")}
+	files := map[string][]byte{out.ClientSecretFile: []byte(client.Secret + "\n")}
+	if c.Bool("client-certificate") {
+		pem, cert, err := azuretest.NewClientCertificate("azuretest client")
+		if err != nil {
+			return err
+		}
+		client.Certificates = append(client.Certificates, cert)
+		out.ClientCertificateFile = filepath.Join(dir, "client.pem")
+		files[out.ClientCertificateFile] = pem
+	}
+	srv, err := azuretest.Start(c.String("addr"), append(opts, azuretest.WithClient(client))...)
+	if err != nil {
+		return fault.New(fault.Usage, "%w", err)
+	}
+	defer srv.Close()
+	files[out.CAFile] = srv.CAPEM
+	for name, data := range files {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			return fault.New(fault.Medium, "write %q: %w", name, err)
+		}
+	}
+
+	control, stop, err := serveControl(srv)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	out.ARM, out.Authority, out.Tenant, out.Subscription, out.ClientID, out.Control = srv.URL, srv.Authority, srv.Tenant, srv.Subscription, srv.ClientID, control
+	if err := json.NewEncoder(c.App.Writer).Encode(out); err != nil {
+		return fault.New(fault.Medium, "print the endpoints: %w", err)
+	}
+	<-c.Context.Done()
+	return nil
+}
+
+func options(c *cli.Context) ([]azuretest.Option, error) {
+	opts := []azuretest.Option{azuretest.WithPageSize(c.Int("page-size"))}
+	if n := c.Int("page-size"); n < 1 {
+		return nil, fault.New(fault.Usage, "--page-size %d is not positive", n)
+	}
+	if t := c.String("tenant"); t != "" {
+		opts = append(opts, azuretest.WithTenant(t))
+	}
+	subs := c.StringSlice("subscription")
+	if len(subs) == 0 {
+		subs = []string{""}
+	}
+	for _, sub := range subs {
+		id, state, _ := strings.Cut(sub, "=")
+		opts = append(opts, azuretest.WithSubscription(azuretest.Subscription{ID: id, State: state,
+			Provider: c.String("provider"), ProviderPolls: c.Int("provider-polls")}))
+	}
+	for _, g := range c.StringSlice("group") {
+		name, location, _ := strings.Cut(g, "=")
+		opts = append(opts, azuretest.WithGroup(azuretest.Group{Name: name, Location: location}))
+	}
+	if l := c.StringSlice("location"); len(l) > 0 {
+		opts = append(opts, azuretest.WithLocations(l...))
+	}
+	for _, id := range c.StringSlice("taken-cloud-id") {
+		opts = append(opts, azuretest.WithTakenCloudID(id))
+	}
+	if v := c.String("key-expires"); v != "" {
+		t, err := time.Parse(time.RFC3339, v)
+		if err != nil {
+			return nil, fault.New(fault.Usage, "--key-expires: %w", err)
+		}
+		opts = append(opts, azuretest.WithKeyExpires(t))
+	}
+	if id := c.String("accept-opaque"); id != "" {
+		opts = append(opts, azuretest.WithOpaqueTokens(id))
+	}
+	if c.Bool("throttle") {
+		opts = append(opts, azuretest.WithThrottling(azuretest.AzureLimits()))
+	}
+	return opts, nil
+}
+
+// serveControl serves the control handler on plain HTTP under a random path, so
+// that only who read the line can drive the server.
+func serveControl(srv *azuretest.Server) (url string, stop func(), err error) {
+	ln, err := azuretest.ListenLoopback("127.0.0.1:0")
+	if err != nil {
+		return "", nil, fault.New(fault.Unexpected, "serve the control: %w", err)
+	}
+	path := "/" + rand.Text()
+	mux := http.NewServeMux()
+	mux.Handle(path+"/", http.StripPrefix(path, srv.Control()))
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = web.Serve(ln) }()
+	return "http://" + ln.Addr().String() + path, func() { _ = web.Close(); <-done }, nil
+}
