@@ -3,7 +3,9 @@ package bundle
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -94,8 +96,8 @@ func parseBody(raw []byte) (*Body, error) {
 	}
 	r.read("context", func(s string) (err error) { b.Context, err = ParseDigest(s); return })
 	b.Content.bind(r)
-	b.Encoding = Encoding(r.value("encoding"))
-	r.read("length", func(s string) (err error) { b.Length, err = strconv.Atoi(s); return })
+	r.oneOf("encoding", (*string)(&b.Encoding), string(Identity), string(B64Deflate))
+	r.read("length", func(s string) (err error) { b.Length, err = atoi(s, MaxPayload); return })
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("body: %w", err)
 	}
@@ -105,8 +107,18 @@ func parseBody(raw []byte) (*Body, error) {
 	return b, nil
 }
 
-// Payload decodes the payload.
+// Payload decodes the payload. Whether it has the digest that a request or an
+// answer names is the caller's comparison.
 func (b *Body) Payload() ([]byte, error) { return decodePayload(b.Encoding, b.Encoded, b.Length) }
+
+// atoi reads a decimal number from 0 to limit.
+func atoi(s string, limit uint64) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n > limit {
+		return 0, fmt.Errorf("%q is not a number from 0 to %d", s, limit)
+	}
+	return int(n), nil
+}
 
 // fields is the one list of a kind's fields, walked for writing and for reading,
 // so that the two cannot differ. An absent value is spelt "-".
@@ -117,7 +129,7 @@ type fields interface {
 	time(name string, v *time.Time) // whole seconds; zero is absent
 	digest(name string, v *Digest)  // zero is absent
 	bytes(name string, v *[]byte)   // base64; empty is absent
-	list(name string, v *[]string)  // words without blanks; empty is absent
+	list(name string, v *[]string)  // words; empty is absent
 	oneOf(name string, v *string, allowed ...string)
 }
 
@@ -132,8 +144,16 @@ func (w *writer) line(name, value string) {
 
 func (w *writer) text(name string, v *string)               { w.line(name, escape(*v)) }
 func (w *writer) oneOf(name string, v *string, _ ...string) { w.line(name, *v) }
-func (w *writer) list(name string, v *[]string)             { w.line(name, strings.Join(*v, " ")) }
 func (w *writer) bytes(name string, v *[]byte)              { w.line(name, base64.StdEncoding.EncodeToString(*v)) }
+
+// list puts one blank between words; a blank inside a word is escaped.
+func (w *writer) list(name string, v *[]string) {
+	var words []string
+	for _, word := range *v {
+		words = append(words, strings.ReplaceAll(escape(word), " ", "%20"))
+	}
+	w.line(name, strings.Join(words, " "))
+}
 
 func (w *writer) count(name string, v *int) {
 	if *v == 0 {
@@ -186,7 +206,19 @@ func (r *reader) oneOf(name string, v *string, allowed ...string) {
 }
 
 func (r *reader) list(name string, v *[]string) {
-	r.read(name, optional(func(s string) error { *v = strings.Split(s, " "); return nil }))
+	r.read(name, optional(func(s string) error {
+		for word := range strings.SplitSeq(s, " ") {
+			text, err := unescape(word)
+			switch {
+			case err != nil:
+				return err
+			case text == "":
+				return errors.New("a word of the list is empty")
+			}
+			*v = append(*v, text)
+		}
+		return nil
+	}))
 }
 
 func (r *reader) bytes(name string, v *[]byte) {
@@ -194,7 +226,7 @@ func (r *reader) bytes(name string, v *[]byte) {
 }
 
 func (r *reader) count(name string, v *int) {
-	r.read(name, optional(func(s string) (err error) { *v, err = strconv.Atoi(s); return }))
+	r.read(name, optional(func(s string) (err error) { *v, err = atoi(s, math.MaxInt32); return }))
 }
 
 func (r *reader) flag(name string, v **bool) {

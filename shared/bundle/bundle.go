@@ -65,6 +65,7 @@ type Bundle struct {
 
 // Split reads either spelling into sections, by exact markers. Every failure is
 // [fault.Refused].
+// The bundle does not share memory with raw.
 func Split(raw []byte) (*Bundle, error) {
 	b, err := split(raw)
 	if err != nil {
@@ -83,9 +84,9 @@ func split(raw []byte) (*Bundle, error) {
 	case len(raw) == 0:
 		return nil, errors.New("it is empty")
 	case bytes.HasPrefix(raw, []byte(wireMagic)):
-		b, err = splitWire(raw[len(wireMagic):])
+		b, err = splitWire(bytes.Clone(raw[len(wireMagic):]))
 	case bytes.HasPrefix(raw, []byte(manifestMagic)):
-		b, err = splitText(raw)
+		b, err = splitText(bytes.Clone(raw))
 	default:
 		return nil, fmt.Errorf("it starts neither with %q nor with %q", manifestMagic, wireMagic)
 	}
@@ -111,6 +112,9 @@ func splitText(raw []byte) (*Bundle, error) {
 		var err error
 		if blob, rest, err = armorSignature.decode(rest); err != nil {
 			return nil, err
+		}
+		if len(blob) > sshsig.MaxBlob {
+			return nil, fmt.Errorf("a signature has %d bytes, at most %d are allowed", len(blob), sshsig.MaxBlob)
 		}
 		if b.signatures = append(b.signatures, blob); len(b.signatures) > MaxSignatures {
 			return nil, fmt.Errorf("it has more than %d signatures", MaxSignatures)
@@ -242,31 +246,46 @@ func (b *Bundle) Digest() Digest { return Sum(b.manifest) }
 func (b *Bundle) Peek() (*Manifest, error) { return ParseManifest(b.manifest) }
 
 // Signers checks that every signature fits the manifest and returns the keys that
-// made them, in order: the sender's in [Namespace] first, then those of
-// approvers in [NamespaceApproval] (for a rekey, the new key in Namespace
-// second). A key signs once. Who they are is not said.
+// made them, in order: the author's in [Namespace] first (for a rekey, the new
+// key second), then those of approvers in [NamespaceApproval]. A key signs once.
+// Who they are is not said.
 func (b *Bundle) Signers() ([]ssh.PublicKey, error) {
-	var keys []ssh.PublicKey
+	keys, _, err := b.signers()
+	return keys, err
+}
+
+// signers also counts the leading keys that signed as author.
+func (b *Bundle) signers() (keys []ssh.PublicKey, authors int, err error) {
 	for i, blob := range b.signatures {
 		sig, err := sshsig.Parse(blob)
 		if err != nil {
-			return nil, fault.New(fault.Refused, "signature %d of the bundle is damaged: %w", i+1, err)
+			return nil, 0, fault.New(fault.Refused, "signature %d of the bundle is damaged: %w", i+1, err)
 		}
 		namespace := Namespace
-		if i > 0 && sig.Namespace == NamespaceApproval {
+		if i > 0 && (i > authors || sig.Namespace == NamespaceApproval) {
 			namespace = NamespaceApproval
 		}
 		if err := sig.Verify(namespace, b.manifest); err != nil {
-			return nil, fault.New(fault.Refused, "signature %d of the bundle is wrong: %w", i+1, err)
+			return nil, 0, fault.New(fault.Refused, "signature %d of the bundle is wrong: %w", i+1, err)
 		}
 		for _, k := range keys {
 			if bytes.Equal(k.Marshal(), sig.Key.Marshal()) {
-				return nil, fault.New(fault.Refused, "the bundle is signed twice by %s", KeyFingerprint(k))
+				return nil, 0, fault.New(fault.Refused, "the bundle is signed twice by %s", KeyFingerprint(k))
 			}
 		}
-		keys = append(keys, sig.Key)
+		if keys = append(keys, sig.Key); namespace == Namespace {
+			authors++
+		}
 	}
-	return keys, nil
+	return keys, authors, nil
+}
+
+// authors is the number of keys that sign a bundle of this kind as its author.
+func (k Kind) authors() int {
+	if k == KindRekey {
+		return 2 // the old key and the new one
+	}
+	return 1
 }
 
 // Expect is what a receiver knows before it opens a bundle.
@@ -280,7 +299,7 @@ type Expect struct {
 // Verified is a bundle whose manifest the pinned peer signed for us.
 type Verified struct {
 	Manifest *Manifest
-	Signers  []ssh.PublicKey // the peer first
+	Signers  []ssh.PublicKey // the peer; for a rekey, the new key; then the approvers
 	bundle   *Bundle
 }
 
@@ -288,7 +307,7 @@ type Verified struct {
 // manifest's addresses, and the size and digest of the sealed section. Wrong
 // signatures and digests are [fault.Refused], wrong addresses [fault.NotForUs].
 func (b *Bundle) Verify(e Expect) (*Verified, error) {
-	keys, err := b.Signers()
+	keys, authors, err := b.signers()
 	if err != nil {
 		return nil, err
 	}
@@ -302,11 +321,17 @@ func (b *Bundle) Verify(e Expect) (*Verified, error) {
 	if err := m.addressed(e); err != nil {
 		return nil, err
 	}
+	if authors != m.Kind.authors() {
+		return nil, fault.New(fault.Refused, "bundle %s has %d signatures of its author, a %s has %d", m.Bundle, authors, m.Kind, m.Kind.authors())
+	}
 	if m.Size != int64(len(b.sealed)) {
 		return nil, fault.New(fault.Refused, "%d of %d sealed bytes of bundle %s arrived", len(b.sealed), m.Size, m.Bundle).Hint("copy the bundle again from where it was made")
 	}
 	if m.SHA256 != Sum(b.sealed) {
 		return nil, fault.New(fault.Refused, "the sealed bytes of bundle %s are not the signed ones: SHA-256 is %s, want %s", m.Bundle, Sum(b.sealed), m.SHA256).Hint("copy the bundle again from where it was made")
+	}
+	if a, err := sealedArmor(b.sealed); err != nil || (a == armorBody) != (m.Kind == KindPairing) {
+		return nil, fault.New(fault.Refused, "bundle %s is a %s and holds an %q: only a pairing card is in clear", m.Bundle, m.Kind, a.label)
 	}
 	return &Verified{Manifest: m, Signers: keys, bundle: b}, nil
 }
@@ -337,16 +362,22 @@ func (m *Manifest) addressed(e Expect) error {
 	return fault.New(fault.NotForUs, "bundle %s is of kind %s, want %v", m.Bundle, m.Kind, e.Kinds)
 }
 
-// Decrypt opens the sealed section with native age identities and checks that the
-// body was made for this manifest.
+// Decrypt opens the sealed section with native age identities, never a passphrase,
+// and checks that the body was made for this manifest. Every failure is
+// [fault.Refused].
 func (v *Verified) Decrypt(identities ...age.Identity) (*Body, error) {
 	plain := v.bundle.sealed
 	if v.Manifest.Kind != KindPairing {
+		for _, id := range identities {
+			if _, passphrase := id.(*age.ScryptIdentity); passphrase {
+				return nil, fault.New(fault.Refused, "bundle %s is not opened with a passphrase", v.Manifest.Bundle)
+			}
+		}
 		r, err := age.Decrypt(bytes.NewReader(v.bundle.sealed), identities...)
 		if err != nil {
 			return nil, fault.New(fault.Refused, "bundle %s does not decrypt with our identity: %w", v.Manifest.Bundle, err)
 		}
-		if plain, err = io.ReadAll(io.LimitReader(r, MaxFile)); err != nil {
+		if plain, err = io.ReadAll(r); err != nil { // age only grows what it seals: less than MaxFile
 			return nil, fault.New(fault.Refused, "bundle %s does not decrypt to its end: %w", v.Manifest.Bundle, err)
 		}
 	}
@@ -375,11 +406,12 @@ type Draft struct {
 	Payload    []byte
 }
 
-// Seal encrypts the body to the recipients and signs the manifest. The random
-// source is for the signature only; the caller draws the bundle's ID.
+// Seal encrypts the body to the recipients and signs the manifest: by one key, a
+// rekey by the old and then the new one. The random source is for the signature
+// only; the caller draws the bundle's ID.
 func (d Draft) Seal(rand io.Reader, signers ...ssh.Signer) (*Bundle, error) {
-	if len(signers) == 0 || len(signers) > MaxSignatures {
-		return nil, fmt.Errorf("a bundle has 1 to %d signers, not %d", MaxSignatures, len(signers))
+	if want := d.Content.Kind().authors(); len(signers) != want {
+		return nil, fmt.Errorf("a %s is signed by %d keys, not %d", d.Content.Kind(), want, len(signers))
 	}
 	m := &Manifest{
 		Kind: d.Content.Kind(), Bundle: d.Bundle, Pair: d.Pair, Seq: d.Seq,
@@ -394,7 +426,7 @@ func (d Draft) Seal(rand io.Reader, signers ...ssh.Signer) (*Bundle, error) {
 		return nil, err
 	}
 	plain := body.Marshal()
-	if again, err := parseBody(plain); err != nil || !bytes.Equal(again.Marshal(), plain) {
+	if _, err := parseBody(plain); err != nil {
 		return nil, fmt.Errorf("body cannot be read back: %w", err)
 	}
 	sealed := plain

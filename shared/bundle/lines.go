@@ -77,14 +77,6 @@ func (l *lines) read(name string, parse func(string) error) {
 	}
 }
 
-// blank reads the empty line that ends a header and returns what follows it.
-func (l *lines) blank() []byte {
-	if line := l.next(); line != "" {
-		l.fail("is not the blank line that ends the header")
-	}
-	return l.rest
-}
-
 // end reports the first failure, or that something follows the last line.
 func (l *lines) end() error {
 	if l.err == nil && len(l.rest) > 0 {

@@ -248,10 +248,14 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("bundle id is zero")
 	case m.Seq == 0:
 		return fmt.Errorf("seq is 0, the first is 1")
-	case m.Pair.IsZero() != (m.Kind == KindPairing), (m.To == "") != (m.Kind == KindPairing):
+	case m.Kind == KindPairing && (!m.Pair.IsZero() || m.To != ""):
+		return fmt.Errorf("pair and to must be \"-\" in a pairing")
+	case m.Kind != KindPairing && (m.Pair.IsZero() || m.To == ""):
 		return fmt.Errorf("pair and to must be named in a %s", m.Kind)
-	case m.Re.IsZero() == answers:
-		return fmt.Errorf("re must name the answered manifest in answer and receipt, and only there")
+	case m.Re.IsZero() && answers:
+		return fmt.Errorf("re must name the manifest that the %s answers", m.Kind)
+	case !m.Re.IsZero() && !answers:
+		return fmt.Errorf("re must be \"-\" in a %s", m.Kind)
 	case m.Expires.Before(m.Created) && !answers:
 		return fmt.Errorf("expires lies before created")
 	case m.Size < 0 || m.Size > MaxFile:

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 )
 
 // Encoding is how a payload stands in the body.
@@ -23,8 +22,8 @@ const (
 // MaxPayload is the largest payload, decoded: 1 MiB.
 const MaxPayload = 1 << 20
 
-// minRun is the shortest base64 run worth decoding: a shorter one costs more in
-// the table of segments than it saves.
+// minRun is the number of digits of the shortest base64 run worth decoding: a
+// shorter one costs more in the table of segments than it saves.
 const minRun = 16
 
 // A text is a row of segments: what stands between base64 runs as it is, and the
@@ -44,40 +43,71 @@ var alphabets = map[byte]*base64.Encoding{
 	urlRaw:    base64.RawURLEncoding.Strict(),
 }
 
-var base64Run = regexp.MustCompile(fmt.Sprintf(`(?:[A-Za-z0-9+/]{%d,}|[A-Za-z0-9_-]{%d,})={0,2}`, minRun, minRun))
+// alphabet tells for each byte whether it is a digit of base64 and of base64url.
+var alphabet = func() (is [256]struct{ std, url bool }) {
+	const both = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	for _, c := range []byte(both + "+/") {
+		is[c].std = true
+	}
+	for _, c := range []byte(both + "-_") {
+		is[c].url = true
+	}
+	return is
+}()
+
+// runLength returns the length of the base64 run that text starts with: the
+// longest row of digits of one of the two alphabets, at least minRun of them,
+// and up to two "=". It is 0 when there is none.
+func runLength(text []byte) int {
+	std, url := 0, 0
+	for std < len(text) && alphabet[text[std]].std {
+		std++
+	}
+	for url < len(text) && alphabet[text[url]].url {
+		url++
+	}
+	n := max(std, url)
+	if n < minRun {
+		return 0
+	}
+	for end := min(n+2, len(text)); n < end && text[n] == '='; {
+		n++
+	}
+	return n
+}
 
 type segment struct {
 	kind byte
 	data []byte
 }
 
-// segments splits text into literals and the maximal base64 runs that encode
-// again to exactly the same text, in the first alphabet of the list that does.
+// segments splits text into literals and the base64 runs, leftmost first, that
+// encode again to exactly the same text in the first alphabet of the list that
+// does. A run that no alphabet encodes again is part of the literal around it.
 func segments(text []byte) []segment {
 	var out []segment
-	addLiteral := func(b []byte) {
-		if len(b) == 0 {
-			return
-		}
-		if n := len(out); n > 0 && out[n-1].kind == literal {
-			out[n-1].data = append(out[n-1].data[:len(out[n-1].data):len(out[n-1].data)], b...)
-			return
-		}
-		out = append(out, segment{literal, b})
-	}
-	done := 0
-	for _, at := range base64Run.FindAllIndex(text, -1) {
-		addLiteral(text[done:at[0]])
-		done = at[1]
-		run := text[at[0]:at[1]]
-		kind, data := decodeRun(run)
-		if kind == literal {
-			addLiteral(run)
+	done, at := 0, 0 // the literal that is still open is text[done:at]
+	for at < len(text) {
+		n := runLength(text[at:])
+		if n == 0 {
+			at++
 			continue
 		}
+		kind, data := decodeRun(text[at : at+n])
+		if kind == literal {
+			at += n
+			continue
+		}
+		if done < at {
+			out = append(out, segment{literal, text[done:at]})
+		}
 		out = append(out, segment{kind, data})
+		at += n
+		done = at
 	}
-	addLiteral(text[done:])
+	if done < len(text) {
+		out = append(out, segment{literal, text[done:]})
+	}
 	return out
 }
 
@@ -168,9 +198,16 @@ func encodePayload(payload []byte) (Encoding, []byte) {
 	return B64Deflate, packed
 }
 
+// maxTable returns the largest table that a text of length bytes can have. Of n
+// segments, every second one is a run; a run of at least 16 digits decodes to at
+// least 4 bytes less, which pays for its own entry and for that of the literal
+// before it, but for one byte of length where the literal has 128 bytes and two
+// where it has 16,384. There remain the count and the entry of a last literal.
+func maxTable(length int) int { return length + length/128 + 8 }
+
 // decodePayload rebuilds a payload of exactly length bytes. It inflates at most
-// length bytes and their table, and accepts only the table that the sealer would
-// have made of the text.
+// the table of so many, and accepts only the table that the sealer would have
+// made of the text.
 func decodePayload(enc Encoding, data []byte, length int) ([]byte, error) {
 	if length < 0 || length > MaxPayload {
 		return nil, fmt.Errorf("payload length %d is out of range", length)
@@ -182,8 +219,7 @@ func decodePayload(enc Encoding, data []byte, length int) ([]byte, error) {
 		}
 		return data, nil
 	case B64Deflate:
-		// A table is never longer than its text by more than the count and one entry.
-		inflated, err := inflate(data, length+2*binary.MaxVarintLen32+1)
+		inflated, err := inflate(data, maxTable(length))
 		if err != nil {
 			return nil, err
 		}
