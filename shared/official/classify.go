@@ -99,7 +99,7 @@ func classifyPlain(text string) (document, *flaw) {
 	case pad > 2:
 		return document{}, &flaw{what: fmt.Sprintf("it ends in %d padding characters", pad), at: len(body)}
 	case !zeroTail:
-		return document{}, &flaw{what: "its last character is one that no encoder writes there", at: len(body) - 1}
+		return document{}, &flaw{what: "its last character is one that no encoder writes there", at: len(body) - 1, cut: pad == 0}
 	}
 
 	var warnings []string

@@ -165,6 +165,8 @@ func (c *cleaned) foreign(s subject, index int) error {
 	what := fmt.Sprintf("the foreign character %q (U+%04X) at %v", r, r, placeOf(c.runes, index))
 	line, ok := c.longLine()
 	switch here := placeOf(c.runes, index).line; {
+	case r == '{' || r == '}':
+		return s.refuse("%s holds %s: it looks like JSON around or instead of the %s", s.file, what, s.thing)
 	case !ok:
 		return s.refuse("%s holds no %s: there is %s", s.file, s.thing, what)
 	case here < line.first || here > line.last:
@@ -174,8 +176,6 @@ func (c *cleaned) foreign(s subject, index int) error {
 		return s.refuse("%s holds %s: a table of PowerShell cut the %s there", s.file, what, s.thing)
 	case quoteOf(r) != 0:
 		return s.refuse("%s holds %s: a quotation mark without its partner at the other end, where something is missing or too much", s.file, what)
-	case r == '{' || r == '}':
-		return s.refuse("%s holds %s: it looks like JSON around or instead of the %s", s.file, what, s.thing)
 	}
 	return s.refuse("%s holds %s", s.file, what)
 }
@@ -203,12 +203,16 @@ func (c *cleaned) longLine() (lines struct{ first, last int }, ok bool) {
 	return lines, ok
 }
 
+// jsonStart is base64 of a brace and a quotation mark, with which the JSON of
+// tokens and of the headers of keys begins.
+const jsonStart = "eyJ"
+
 // textBefore returns the index at which a whole JSON or JWS text begins after a
 // blank or a line end, other text standing before it; 0 if there is none.
 func (c *cleaned) textBefore() int {
 	tries := 16
 	for i := 1; i < len(c.text) && tries > 0; i++ {
-		if c.at[i] == c.at[i-1]+1 || !strings.HasPrefix(c.text[i:], "eyJ") {
+		if c.at[i] == c.at[i-1]+1 || !strings.HasPrefix(c.text[i:], jsonStart) {
 			continue
 		}
 		tries--

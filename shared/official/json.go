@@ -141,10 +141,43 @@ func (v *values) list(name string) []string {
 	return l
 }
 
-func (v *values) count(name string) int {
+// hosts returns the length of hardwareInfo.
+func (v *values) hosts() int {
 	var l []json.RawMessage
-	v.get(name, &l, "a list")
+	v.get("hardwareInfo", &l, "a list")
 	return len(l)
+}
+
+// unevenHashes returns a warning when a few of the parts' hashes in hardwareInfo
+// differ in length from all others, or "". It is the trace of characters lost
+// between two quotation marks.
+func (f fields) unevenHashes() string {
+	var hosts []map[string]any
+	if json.Unmarshal(f[fold("hardwareInfo")], &hosts) != nil {
+		return ""
+	}
+	lengths, total := map[int]int{}, 0
+	for _, host := range hosts {
+		for _, value := range host {
+			parts, _ := value.([]any)
+			for _, p := range parts {
+				if hash, ok := p.(string); ok && hash != "" {
+					lengths[len(hash)]++
+					total++
+				}
+			}
+		}
+	}
+	usual := 0
+	for length, n := range lengths {
+		if n > lengths[usual] {
+			usual = length
+		}
+	}
+	if odd := total - lengths[usual]; odd > 0 && odd*4 < total {
+		return fmt.Sprintf("%d of %d hardware hashes have not the usual length of %d: characters may be missing", odd, total, usual)
+	}
+	return ""
 }
 
 // claims reads what tokens and keys both say of the stamp.
@@ -157,7 +190,7 @@ func (v *values) claims() Claims {
 		UsageReporting:         v.flag("usageReportingEnabled"),
 		MarketplaceSyndication: v.flag("marketplaceSyndicationEnabled"),
 		RegionNames:            v.list("regionNames"),
-		Nodes:                  v.count("hardwareInfo"),
+		Nodes:                  v.hosts(),
 		Issuer:                 v.text("issuer"),
 		Version:                v.text("version"),
 	}

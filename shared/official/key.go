@@ -71,6 +71,9 @@ func ReadKey(raw []byte) (*Key, error) {
 	if len(v.problems) > 0 {
 		return nil, keyFile.refuse("activation key is damaged: %s", strings.Join(v.problems, "; "))
 	}
+	if w := doc.claims.unevenHashes(); w != "" {
+		k.Warnings = append(k.Warnings, w)
+	}
 	k.readExpiry()
 	return k, nil
 }

@@ -30,7 +30,10 @@
 // the object only white space may follow; anything else is a second text.
 //
 // The limits. An opaque text carries no redundancy, so one that lost a multiple
-// of four characters looks whole; the warning says so. Letter case is judged by
+// of four characters looks whole; the warning says so. A readable one that lost
+// them inside of its list of hardware hashes may still be JSON: that a hash is
+// then of another length than the rest is a warning, no refusal, because nobody
+// says that they must be alike. Letter case is judged by
 // sense: a text is refused when nine in ten of its groups of four characters
 // read as ASCII text in some choice of case, its first group as the start of a
 // JSON object, and it does not read so as it stands. Of the groups of a random
@@ -47,6 +50,7 @@ package official
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/secret"
@@ -155,6 +159,9 @@ func ReadToken(raw []byte) (*Token, error) {
 	v := values{fields: doc.claims}
 	t.Claims = v.claims()
 	t.Warnings = append(t.Warnings, v.problems...)
+	if w := doc.claims.unevenHashes(); w != "" {
+		t.Warnings = append(t.Warnings, w)
+	}
 	if t.Claims.CloudID == "" {
 		t.Warnings = append(t.Warnings, "the registration token names no cloud id")
 	}
@@ -187,7 +194,7 @@ func read(s subject, raw []byte) (*cleaned, document, error) {
 		return nil, document{}, err
 	}
 	doc, flaw := classify(c.text)
-	if flaw != nil || doc.form == Opaque {
+	if (flaw != nil || doc.form == Opaque) && !strings.HasPrefix(c.text, jsonStart) {
 		if i := c.textBefore(); i > 0 {
 			return nil, document{}, s.refuse("%s holds other text before the %s, which begins only at %v", s.file, s.thing, c.place(i))
 		}
