@@ -1,0 +1,138 @@
+// Package flow holds the use cases of azs-agent: make a request out of a
+// registration token, and use the answer once.
+//
+// A use case knows no flag and no terminal. It takes the state folder's parts and
+// whatever stands on the far side as an interface: a [Source] gives the
+// registration token, a [Sink] takes the activation key. The order is always the
+// same: check everything, write the journal, then act; and what acted before a
+// crash is finished by running the same command again.
+package flow
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/azs-courier/azs-courier/shared/bundle"
+	"github.com/azs-courier/azs-courier/shared/clock"
+	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/official"
+	"github.com/azs-courier/azs-courier/shared/secret"
+	"github.com/azs-courier/azs-courier/shared/trust"
+)
+
+// Agent is one side of the gap at work: its state folder, unlocked.
+type Agent struct {
+	Ledger   *ledger.Ledger
+	Identity *trust.Identity
+	Peers    []trust.Peer // the pinned relays
+	Clock    clock.Clock
+	Rand     io.Reader
+}
+
+// Stamp is what is known of the stamp beside its token. Empty means unknown.
+type Stamp struct {
+	CloudID string
+	Version string
+	Nodes   int
+}
+
+// Source gives a registration token: a file of the official cmdlet, or the
+// privileged endpoint.
+type Source interface {
+	Token(ctx context.Context) (*official.Token, Stamp, error)
+}
+
+// Sink takes the activation key: a file for the official cmdlet, or the
+// privileged endpoint.
+type Sink interface {
+	// Check says whether the key of this stamp could be taken, before the answer
+	// is used up.
+	Check(ctx context.Context, cloudID string, key secret.Text) error
+	// Apply takes the key and returns what happened to it. It may be called again
+	// with the same key after a crash and then finishes or repeats what it did.
+	Apply(ctx context.Context, key secret.Text) (outcome string, err error)
+}
+
+// The names under which a request's facts stand in the journal.
+const (
+	dataDigest       = "digest" // of the request's manifest, hex
+	dataPair         = "pair"
+	dataSeqOut       = "seq-out"
+	dataSeqIn        = "seq-in"
+	dataRelay        = "relay"
+	dataFile         = "file"
+	dataCreated      = "created"
+	dataExpires      = "expires"
+	dataOperation    = "operation"
+	dataCloudID      = "cloud-id"
+	dataBilling      = "billing-model"
+	dataToken        = "token-sha256"
+	dataSubscription = "expect-subscription"
+	dataGroup        = "expect-resource-group"
+	dataRegistration = "expect-registration"
+	dataUsage        = "usage-reporting"
+	dataAnswer       = "answer" // bundle id of the answer that used the request up
+	dataAnswerDigest = "answer-digest"
+	dataKey          = "key-sha256"
+	dataKeyExpires   = "key-expires"
+	dataOutcome      = "outcome"
+	dataReceipt      = "receipt"
+	dataReason       = "reason"
+)
+
+// CheckClock refuses to judge a time while the clock stands behind the journal.
+// With accept, the jump is written down and taken as it is.
+func CheckClock(l *ledger.Ledger, accept bool) error {
+	last, back, is := l.ClockWentBack()
+	if !is {
+		return nil
+	}
+	if !accept {
+		return fault.New(fault.Expired, "the clock went back by %s: the journal's last entry is of %s", back.Round(time.Second), clock.Format(last)).
+			Hint("set the clock, or run the same command with --accept-clock if the clock is right now")
+	}
+	_, err := l.Append(ledger.ClockAccepted, "", map[string]string{"last": clock.Format(last), "back": back.Round(time.Second).String()})
+	return err
+}
+
+// relay picks the peer that a request is for.
+func (a *Agent) relay(label string) (trust.Peer, error) {
+	switch {
+	case len(a.Peers) == 0:
+		return trust.Peer{}, fault.New(fault.NothingYet, "no relay is paired yet").Hint("azs-agent pair RELAY-CARD.azc")
+	case label == "" && len(a.Peers) == 1:
+		return a.Peers[0], nil
+	}
+	var labels []string
+	for _, p := range a.Peers {
+		if p.Label() == label {
+			return p, nil
+		}
+		labels = append(labels, p.Label())
+	}
+	return trust.Peer{}, fault.New(fault.Usage, "the request is for one of the paired relays %q: which one?", labels).Hint("azs-agent token --relay %s …", labels[0])
+}
+
+func boolText(b *bool) string {
+	if b == nil {
+		return ""
+	}
+	return strconv.FormatBool(*b)
+}
+
+func parseBool(s string) *bool {
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return nil
+	}
+	return &b
+}
+
+// fileName is the name of a bundle on sticks and in the state folder.
+func fileName(kind bundle.Kind, id bundle.ID) string {
+	return fmt.Sprintf("azs-%s-%s.azc", kind, id.Short())
+}

@@ -1,0 +1,239 @@
+// Package flow holds the use cases of azs-relay: register what a request asks
+// for, answer it, and close the trip when the receipt comes.
+//
+// A use case knows no flag and no terminal. Every step that changes something in
+// Azure is safe to repeat, and what it led to is journaled before the next one,
+// so that a run that was killed anywhere is finished by running the same command
+// again: it ends in the same single registration and the same answer bundle.
+package flow
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/azs-courier/azs-courier/relay/internal/azure"
+	"github.com/azs-courier/azs-courier/shared/bundle"
+	"github.com/azs-courier/azs-courier/shared/clock"
+	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/official"
+	"github.com/azs-courier/azs-courier/shared/secret"
+	"github.com/azs-courier/azs-courier/shared/trust"
+)
+
+// ResourceManager is what a registration needs of Azure; [azure.Client] is it.
+type ResourceManager interface {
+	Cloud() azure.Cloud
+	Subscription(ctx context.Context, idOrName string) (azure.Subscription, error)
+	Provider(ctx context.Context, s azure.SubscriptionID) (azure.ProviderState, error)
+	RegisterProvider(ctx context.Context, s azure.SubscriptionID) (azure.ProviderState, error)
+	WaitProvider(ctx context.Context, s azure.SubscriptionID) error
+	Locations(ctx context.Context, s azure.SubscriptionID) ([]azure.Location, error)
+	Group(ctx context.Context, g azure.GroupID) (azure.Group, bool, error)
+	CreateGroup(ctx context.Context, g azure.GroupID, location string) (azure.Group, error)
+	Registrations(ctx context.Context, s azure.SubscriptionID) ([]azure.Registration, error)
+	PutRegistration(ctx context.Context, id azure.RegistrationID, token secret.Text) (azure.Registration, error)
+	PutLock(ctx context.Context, id azure.RegistrationID) (azure.Lock, error)
+	ActivationKey(ctx context.Context, id azure.RegistrationID) (secret.Text, error)
+	ReadBack(ctx context.Context, id azure.RegistrationID, cloudID string) (azure.Registration, error)
+}
+
+// Relay is one side of the gap at work. Identity and Peers are needed only for
+// bundles, Azure only for registering.
+type Relay struct {
+	Ledger   *ledger.Ledger
+	Identity *trust.Identity
+	Peers    []trust.Peer // the pinned agents
+	Azure    ResourceManager
+	Requests azure.Requests // makes what a dry run prints
+	Clock    clock.Clock
+	Rand     io.Reader
+	Say      func(format string, args ...any) // one line for each step
+}
+
+// The names under which a trip's facts stand in the journal.
+const (
+	dataDigest         = "digest" // of the request's manifest, or of a plain token, hex
+	dataPair           = "pair"
+	dataSeqIn          = "seq-in"
+	dataSeqOut         = "seq-out"
+	dataAgent          = "agent"
+	dataCreated        = "created" // the agent's clock
+	dataExpires        = "expires"
+	dataReceived       = "received" // our clock
+	dataCloudID        = "cloud-id"
+	dataToken          = "token-sha256"
+	dataBilling        = "billing-model"
+	dataSubscription   = "subscription"
+	dataTenant         = "tenant"
+	dataRegistrationID = "registration-id"
+	dataObjectID       = "object-id"
+	dataLocked         = "locked"
+	dataAnswer         = "answer"
+	dataAnswerDigest   = "answer-digest"
+	dataAnswerFile     = "answer-file"
+	dataKey            = "key-sha256"
+	dataKeyExpires     = "key-expires"
+	dataReason         = "reason"
+)
+
+// Job is a request that was checked and may be acted on.
+type Job struct {
+	Trip     string
+	Peer     *trust.Peer      // nil for a plain token file
+	Manifest *bundle.Manifest // nil for a plain token file
+	Digest   bundle.Digest
+	Ask      *bundle.Request
+	Token    *official.Token
+	Received time.Time
+	Known    ledger.Trip // as it stood in the journal; its State is "" when new
+}
+
+// CheckClock refuses to work while the clock stands behind the journal: the time
+// on the answers would be wrong.
+func CheckClock(l *ledger.Ledger, accept bool) error {
+	last, back, is := l.ClockWentBack()
+	if !is {
+		return nil
+	}
+	if !accept {
+		return fault.New(fault.Expired, "the clock went back by %s: the journal's last entry is of %s", back.Round(time.Second), clock.Format(last)).
+			Hint("set the clock, or run the same command with --accept-clock if the clock is right now")
+	}
+	_, err := l.Append(ledger.ClockAccepted, "", map[string]string{"last": clock.Format(last), "back": back.Round(time.Second).String()})
+	return err
+}
+
+// Read opens a request bundle and checks it, without writing anything.
+func (r *Relay) Read(raw []byte) (*Job, error) {
+	sealed, err := bundle.Split(raw)
+	if err != nil {
+		return nil, err
+	}
+	peer, v, err := trust.Verify(r.Identity.Card, r.Peers, sealed, bundle.KindRequest)
+	if err != nil {
+		return nil, err
+	}
+	m := v.Manifest
+	j := &Job{Trip: m.Bundle.String(), Peer: &peer, Manifest: m, Digest: sealed.Digest(), Received: r.Clock.Now()}
+	if known, ok := r.Ledger.FindByDigest(j.Digest.String()); ok {
+		j.Known = known
+		if at, err := clock.Parse(known.Data[dataReceived]); err == nil {
+			j.Received = at
+		}
+	} else if last := r.Ledger.LastSeqIn(m.Pair.String()); m.Seq <= last {
+		return nil, fault.New(fault.Replay, "request %s has the number %d, but number %d of agent %q was seen already: a newer request replaces it", m.Bundle, m.Seq, last, peer.Label()).
+			Hint("azs-relay status")
+	}
+	body, err := r.Identity.Open(v)
+	if err != nil {
+		return nil, err
+	}
+	j.Ask = body.Content.(*bundle.Request)
+	if j.Ask.Operation != bundle.Register {
+		return nil, fault.New(fault.NotForUs, "request %s asks to %s, this command registers", m.Bundle, j.Ask.Operation).Hint("azs-relay inspect BUNDLE")
+	}
+	payload, err := body.Payload()
+	if err != nil {
+		return nil, fault.New(fault.Refused, "request %s: %w", m.Bundle, err)
+	}
+	if j.Token, err = official.ReadToken(payload); err != nil {
+		return nil, err
+	}
+	if got := bundle.Sum(payload); got != j.Ask.TokenSHA256 || got != bundle.Digest(j.Token.Digest) {
+		return nil, fault.New(fault.Refused, "the registration token in request %s has SHA-256 %s, the request says %s", m.Bundle, got, j.Ask.TokenSHA256)
+	}
+	if c := j.Token.Claims.CloudID; c != "" && c != j.Ask.CloudID {
+		return nil, fault.New(fault.NotForUs, "request %s is for cloud id %q, its registration token for %q", m.Bundle, j.Ask.CloudID, c)
+	}
+	return j, nil
+}
+
+// ReadToken makes a job of a plain token file, as the official cmdlet wrote it.
+func (r *Relay) ReadToken(raw []byte) (*Job, error) {
+	token, err := official.ReadToken(raw)
+	if err != nil {
+		return nil, err
+	}
+	digest := bundle.Digest(token.Digest)
+	j := &Job{
+		Trip: bundle.ID(digest[:16]).String(), Digest: digest, Token: token, Received: r.Clock.Now(),
+		Ask: &bundle.Request{Operation: bundle.Register, CloudID: token.Claims.CloudID, BillingModel: token.Claims.BillingModel,
+			AgreementNumber: token.Claims.AgreementNumber, UsageReporting: token.Claims.UsageReporting, TokenSHA256: digest},
+	}
+	if known, ok := r.Ledger.FindByDigest(digest.String()); ok {
+		j.Known = known
+	}
+	return j, nil
+}
+
+// admit writes down that a request came and what it asks for.
+func (r *Relay) admit(j *Job) error {
+	if j.Known.State == "" {
+		data := map[string]string{dataDigest: j.Digest.String(), dataReceived: clock.Format(j.Received), dataToken: j.Ask.TokenSHA256.String()}
+		if j.Manifest != nil {
+			data[dataPair], data[dataSeqIn] = j.Manifest.Pair.String(), strconv.FormatUint(j.Manifest.Seq, 10)
+			data[dataAgent] = j.Peer.Label()
+			data[dataCreated], data[dataExpires] = clock.Format(j.Manifest.Created), clock.Format(j.Manifest.Expires)
+		}
+		if _, err := r.Ledger.Append(ledger.Seen, j.Trip, data); err != nil {
+			return err
+		}
+	}
+	if j.Known.State == "" || j.Known.State == ledger.Seen {
+		if _, err := r.Ledger.Append(ledger.Admitted, j.Trip, map[string]string{dataCloudID: j.Ask.CloudID, dataBilling: j.Ask.BillingModel}); err != nil {
+			return err
+		}
+	}
+	j.Known, _ = r.Ledger.Trip(j.Trip)
+	return nil
+}
+
+// Close reads a receipt and closes the trip of the answer that it names. The same
+// receipt again changes nothing.
+func (r *Relay) Close(raw []byte) (ledger.Trip, *bundle.Receipt, error) {
+	sealed, err := bundle.Split(raw)
+	if err != nil {
+		return ledger.Trip{}, nil, err
+	}
+	_, v, err := trust.Verify(r.Identity.Card, r.Peers, sealed, bundle.KindReceipt)
+	if err != nil {
+		return ledger.Trip{}, nil, err
+	}
+	m := v.Manifest
+	var trip ledger.Trip
+	for _, t := range r.Ledger.Trips() {
+		if t.Data[dataAnswerDigest] == m.Re.String() && t.Data[dataPair] == m.Pair.String() {
+			trip = t
+		}
+	}
+	if trip.ID == "" {
+		return trip, nil, fault.New(fault.NotForUs, "receipt %s is for an answer that this relay did not make", m.Bundle).Hint("azs-relay status")
+	}
+	body, err := r.Identity.Open(v)
+	if err != nil {
+		return trip, nil, err
+	}
+	rec := body.Content.(*bundle.Receipt)
+	if rec.KeySHA256.String() != trip.Data[dataKey] || rec.CloudID != trip.Data[dataCloudID] {
+		return trip, nil, fault.New(fault.NotForUs, "receipt %s tells of another activation key or stamp than the answer to request %s", m.Bundle, trip.ID)
+	}
+	if trip.State == ledger.Closed {
+		return trip, rec, nil
+	}
+	if _, err := r.Ledger.Append(ledger.Closed, trip.ID, map[string]string{
+		"receipt": m.Bundle.String(), "outcome": rec.Outcome, "applied": clock.Format(rec.Applied), "agent-journal": rec.Journal.String(),
+	}); err != nil {
+		return trip, nil, err
+	}
+	trip, _ = r.Ledger.Trip(trip.ID)
+	return trip, rec, nil
+}
+
+// fileName is the name of a bundle on sticks and in the state folder.
+func fileName(kind bundle.Kind, id bundle.ID) string {
+	return fmt.Sprintf("azs-%s-%s.azc", kind, id.Short())
+}
