@@ -161,8 +161,8 @@ func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions)
 }
 
 // aadsts is one sentence of Entra: "AADSTS7000215: Invalid client secret …",
-// up to the trace that follows on lines of its own.
-var aadsts = regexp.MustCompile(`AADSTS\d+[^\r\n]*`)
+// up to the trace that follows on the same line or on lines of its own.
+var aadsts = regexp.MustCompile(`(AADSTS\d+.*?)(?:\s*Trace ID: |\s*[\r\n]|$)`)
 
 // traceID is what Entra's support asks for.
 var traceID = regexp.MustCompile(`Trace ID: ([0-9a-fA-F-]{36})`)
@@ -185,8 +185,10 @@ func (c *credential) explain(ctx context.Context, err error, last *lost) error {
 			Description string `json:"error_description"`
 		}
 		_ = json.Unmarshal(body, &entra)
-		sentence := aadsts.FindString(entra.Description)
-		if sentence == "" {
+		var sentence string
+		if m := aadsts.FindStringSubmatch(entra.Description); m != nil {
+			sentence = m[1]
+		} else {
 			sentence = strings.TrimSpace(entra.Error + " " + firstLine(entra.Description))
 		}
 		if sentence == "" {

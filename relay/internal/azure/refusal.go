@@ -268,11 +268,11 @@ var rules = []rule{
 		return meaning{fault.Permanent, fmt.Sprintf("a lock %s forbids it; a lock for reading only forbids every change, the other kind forbids deletion", scope), hint}
 	}},
 	{[]string{"InvalidResourceGroupLocation"}, nil, func(r *Refusal, q Request) meaning {
-		location := "ITS-LOCATION"
+		where := "another location"
 		if m := groupLocation.FindStringSubmatch(r.Message); m != nil {
-			location = m[1]
+			where = "location " + m[1]
 		}
-		return meaning{fault.Permanent, fmt.Sprintf("resource group %q exists in location %s", q.place.group, location), again(q.place) + " --location " + shell(location)}
+		return meaning{fault.Permanent, fmt.Sprintf("resource group %q exists already, in %s", q.place.group, where), again(q.place)}
 	}},
 	{[]string{"LocationNotAvailableForResourceGroup"}, nil, func(r *Refusal, q Request) meaning {
 		regions, first := "named in the message", "A-LOCATION"
