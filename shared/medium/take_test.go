@@ -1,6 +1,7 @@
 package medium
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -160,15 +161,6 @@ func TestTakeBounds(t *testing.T) {
 	})
 }
 
-func TestTakeRefusesAFolderOfTooManyNames(t *testing.T) {
-	dir := t.TempDir()
-	for i := range MaxNames + 1 {
-		writeFile(t, filepath.Join(dir, fmt.Sprint(i)), "")
-	}
-	_, _, err := Take(dir)
-	wantFault(t, err, "holds more than 10000 names")
-}
-
 // A file that is exchanged between the look and the opening is not read.
 func TestTakeSeesAnExchange(t *testing.T) {
 	tests := []struct {
@@ -279,7 +271,8 @@ func (d brokenFile) Open(name string) (file, error) {
 
 func wantEntries(t *testing.T, got, want []Entry) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	// Without the comparer two files of 2 MiB are compared element by element.
+	if diff := cmp.Diff(want, got, cmp.Comparer(bytes.Equal)); diff != "" {
 		t.Errorf("entries differ (-want +got):\n%.2000s", diff)
 	}
 }
