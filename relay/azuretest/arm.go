@@ -235,7 +235,7 @@ func (s *Server) locked(c *call) (answer, bool) {
 // versionCode: a resource provider's own types answer NoRegisteredProviderFound,
 // Resource Manager's InvalidApiVersionParameter.
 func versionCode(op *operation) string {
-	if strings.Contains(op.path, "/providers/microsoft.azurestack/") && !strings.HasSuffix(op.path, "/register") {
+	if strings.HasPrefix(op.action, "Microsoft.AzureStack/registrations/") {
 		return "NoRegisteredProviderFound"
 	}
 	return "InvalidApiVersionParameter"

@@ -177,6 +177,10 @@ func (s *Server) client(id string) *Client {
 // audiences are what a bearer for Resource Manager may be made out to.
 func (s *Server) audiences() []string { return []string{s.Audience, s.URL, s.URL + "/"} }
 
+// graph is the other resource that every tenant knows: Entra gives bearers for
+// it, and Resource Manager refuses them.
+const graph = "https://graph.microsoft.com"
+
 // scopeAudience gives the audience of a scope parameter: the one resource in
 // it, without /.default.
 func (s *Server) scopeAudience(scope string) (string, answer, bool) {
@@ -189,7 +193,7 @@ func (s *Server) scopeAudience(scope string) (string, answer, bool) {
 		if !ok {
 			audience = strings.TrimSuffix(one, "/user_impersonation")
 		}
-		if !slices.Contains(s.audiences(), audience) {
+		if audience != graph && !slices.Contains(s.audiences(), audience) {
 			return "", s.entraError(400, "invalid_resource", 500011,
 				"The resource principal named %s was not found in the tenant named %s. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You might have sent your authentication request to the wrong tenant.", audience, s.Tenant), false
 		}
