@@ -134,7 +134,10 @@ func clean(s subject, raw []byte) (*cleaned, error) {
 
 // dropped reports whether r is white space or has no width.
 func dropped(r rune) bool {
-	return unicode.IsSpace(r) || unicode.Is(unicode.Zs, r) || unicode.Is(unicode.Cf, r)
+	if r < utf8.RuneSelf {
+		return r == ' ' || r >= '\t' && r <= '\r'
+	}
+	return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
 }
 
 // quoteOf returns the kind of a quotation mark, 0 for every other character.

@@ -109,6 +109,8 @@ func TestDamagedKeys(t *testing.T) {
 		{"header no object", jws(`["RS256"]`, `{}`), "the header is no JSON object at byte 0, at line 1, column 1"},
 		{"not signed", jws(`{"alg":"none"}`, `{}`), "its header names no signature algorithm, at line 1, column 1"},
 		{"no algorithm", jws(`{"kid":"x"}`, `{}`), "its header names no signature algorithm, at line 1, column 1"},
+		{"odd character after the payload", head + "." + url.EncodeToString([]byte(`{"a":"wxyz"}`)) + "A." + sig, "the payload is followed by a character that is part of no byte at byte 12, at line 1, column 52"},
+		{"odd character after the signature", head + ".e30." + url.EncodeToString(make([]byte, 384)) + "A", "the last character of its signature is one that no encoder writes there, at line 1, column 552"},
 		{"payload broken", head + "." + url.EncodeToString([]byte(`{"cloudId":"x";}`)) + "." + sig, "the payload is broken at byte 14, at line 1, column 54"},
 		{"payload in two lines", head + ".\r\n" + url.EncodeToString([]byte(`{"cloudId":"x";}`)) + "." + sig, "the payload is broken at byte 14, at line 2, column 19"},
 		{"name twice", jws(`{"alg":"RS256"}`, `{"cloudId":"a","CLOUDID":"b"}`), "the payload has one name twice at byte 24, at line 1, column 54"},
