@@ -1,12 +1,12 @@
 package azuretest
 
 import (
+	"bytes"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -220,11 +220,11 @@ func (s *Server) proveClient(client *Client, form url.Values, base string) (answ
 		}
 		cert := findCertificate(client.Certificates, head)
 		if cert == nil {
-			return invalid(700027, "Client assertion contains an invalid signature. [Reason - The key was not found., Thumbprint of key used by client: '%s']", thumbprint(head))
+			return invalid(700027, "Client assertion contains an invalid signature. [Reason - The key was not found., Thumbprint of key used by client: '%X']", thumbprint(or(head.X5T, head.X5TS256)))
 		}
 		pub, ok := cert.PublicKey.(*rsa.PublicKey)
 		if !ok || verifyRSA(pub, head.Alg, signed, sig) != nil {
-			return invalid(700027, "Client assertion contains an invalid signature. [Reason - The provided signature value did not match the expected signature value., Thumbprint of key used by client: '%s']", thumbprint(head))
+			return invalid(700027, "Client assertion contains an invalid signature. [Reason - The provided signature value did not match the expected signature value., Thumbprint of key used by client: '%X']", thumbprint(or(head.X5T, head.X5TS256)))
 		}
 		var claims struct {
 			Aud, Iss, Sub string
@@ -259,18 +259,21 @@ func (s *Server) proveClient(client *Client, form url.Values, base string) (answ
 
 // findCertificate finds the certificate that x5t (SHA-1) or x5t#S256 names.
 func findCertificate(certs []*x509.Certificate, head jwsHeader) *x509.Certificate {
+	short, long := thumbprint(head.X5T), thumbprint(head.X5TS256)
 	for _, c := range certs {
 		one, two := sha1.Sum(c.Raw), sha256.Sum256(c.Raw)
-		if head.X5T != "" && head.X5T == b64.EncodeToString(one[:]) || head.X5TS256 != "" && head.X5TS256 == b64.EncodeToString(two[:]) {
+		if bytes.Equal(short, one[:]) || bytes.Equal(long, two[:]) {
 			return c
 		}
 	}
 	return nil
 }
 
-func thumbprint(head jwsHeader) string {
-	raw, _ := b64.DecodeString(or(head.X5T, head.X5TS256))
-	return strings.ToUpper(hex.EncodeToString(raw))
+// thumbprint decodes x5t or x5t#S256. RFC 7515 wants base64url; MSAL for Go
+// writes standard base64 with padding, and Entra takes both.
+func thumbprint(s string) []byte {
+	raw, _ := b64.DecodeString(strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(s))
+	return raw
 }
 
 // entraError is Entra's error answer: the OAuth code with the AADSTS number and
