@@ -50,6 +50,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,9 +119,6 @@ func Create(dir string, role Role, c clock.Clock) (*Ledger, error) {
 }
 
 func create(dir string, role Role, c clock.Clock, lock *flock.Flock) (*Ledger, error) {
-	if err := atomicfile.Sweep(dir); err != nil {
-		return nil, err
-	}
 	if err := makeBundles(dir); err != nil {
 		return nil, err
 	}
@@ -181,7 +179,7 @@ func openLocked(dir string, role Role, c clock.Clock, lock *flock.Flock) (*Ledge
 	if err := makeBundles(dir); err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Sweep(filepath.Join(dir, bundlesDir)); err != nil {
+	if err := sweep(dir); err != nil {
 		return nil, err
 	}
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -280,6 +278,24 @@ func repair(dir string, f *fold, journal, torn []byte, now time.Time) ([]byte, e
 	}
 	f.add(e, line)
 	return journal, nil
+}
+
+// sweep removes the temporary files of killed processes that the lock covers:
+// those of the journal and of the kept bundles. Others in the state folder may
+// be in use by a package that does not hold this lock.
+func sweep(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return fault.New(fault.Medium, "the state folder %q could not be listed: %w", dir, atomicfile.Cause(err))
+	}
+	for _, d := range names {
+		if atomicfile.IsTemp(d.Name()) && strings.HasPrefix(d.Name(), atomicfile.TempPrefix+"journal.") {
+			if err := os.Remove(filepath.Join(dir, d.Name())); err != nil {
+				return fault.New(fault.Medium, "the left-over file %q in %q could not be removed: %w", d.Name(), dir, atomicfile.Cause(err))
+			}
+		}
+	}
+	return atomicfile.Sweep(filepath.Join(dir, bundlesDir))
 }
 
 // Close gives the lock back. A closed ledger can still be read.

@@ -1,0 +1,5 @@
+//go:build faultinject
+
+package ledger
+
+const killable = true
