@@ -106,13 +106,11 @@ func readRegular(look func() (fs.FileInfo, error), open func() (file, error)) ([
 		return nil, errors.New("it was exchanged for another file while it was being opened")
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, explain(err)
-	case len(data) > MaxSize:
-		return nil, fmt.Errorf("it holds more than %d bytes, the most a bundle may have", MaxSize)
-	case int64(len(data)) != opened.Size():
-		return nil, fmt.Errorf("the medium gave %d of its %d bytes", len(data), opened.Size())
+	}
+	if int64(len(data)) != opened.Size() {
+		return nil, fmt.Errorf("the medium says that it has %d bytes and gave %d", opened.Size(), len(data))
 	}
 	return data, nil
 }

@@ -75,7 +75,7 @@ func put(dir folder, name string, data []byte) (Receipt, error) {
 		if !receipt.Already {
 			dir.Remove(name) // it is ours and worthless, and would be in the way of the next attempt
 		}
-		return Receipt{}, fault.New(fault.Medium, "%q was written but does not read back: %w", receipt.Path, err)
+		return Receipt{}, fault.New(fault.Medium, "%q does not read back as it was written: %w", receipt.Path, err)
 	}
 	atomicfile.Boundary("after read back")
 	return receipt, nil

@@ -138,7 +138,8 @@ func TestPutDoesNotWriteThroughALink(t *testing.T) {
 type badFolder struct {
 	folder
 	write     func(f file, p []byte) (int, error)
-	syncFile  error
+	syncFile  error // of a file being written
+	syncOld   error // of a file that is there
 	syncNames error
 	rename    func(folder, string, string) error
 	remove    error
@@ -170,6 +171,13 @@ func (d *badFolder) Remove(name string) error {
 		return d.remove
 	}
 	return d.folder.Remove(name)
+}
+
+func (d *badFolder) Sync(name string) error {
+	if d.syncOld != nil {
+		return d.syncOld
+	}
+	return d.folder.Sync(name)
 }
 
 func (d *badFolder) SyncNames() error {
@@ -319,8 +327,42 @@ func TestPutOnABadStick(t *testing.T) {
 	}
 }
 
-// A file that was there before and cannot be read back is not ours to remove.
+// A file that was there before is synced too, and is not ours to remove. On a
+// read-only medium there is nothing left to sync.
 func TestPutKeepsWhatWasThere(t *testing.T) {
+	tests := []struct {
+		name string
+		bad  badFolder
+		want string
+	}{
+		{"the folder does not sync", badFolder{syncNames: brokenErrors[0]}, "not safe to remove"},
+		{"the file does not sync", badFolder{syncOld: brokenErrors[0]}, "could not be synced"},
+		{"read-only", badFolder{syncOld: readOnlyErrors[0]}, ""},
+		{"no right to write", badFolder{syncOld: fs.ErrPermission}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			writeFile(t, filepath.Join(dir, name), text)
+			real, err := openFolder(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer real.Close()
+			tt.bad.folder = real
+			r, err := put(&tt.bad, name, []byte(text))
+			if tt.want != "" {
+				wantFault(t, err, tt.want)
+			} else if err != nil || !r.Already {
+				t.Errorf("%+v, %v", r, err)
+			}
+			wantFolder(t, dir, map[string]string{name: text})
+		})
+	}
+}
+
+// Nor is it removed when the second look at it shows something else.
+func TestPutKeepsWhatWasThereAndChanges(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, name), text)
 	real, err := openFolder(dir)
@@ -328,9 +370,14 @@ func TestPutKeepsWhatWasThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer real.Close()
-	_, err = put(&badFolder{folder: real, syncNames: brokenErrors[0]}, name, []byte(text))
-	wantFault(t, err, "not safe to remove")
-	wantFolder(t, dir, map[string]string{name: text})
+	opens := 0
+	_, err = put(&badFolder{folder: real, opened: func(folder, string) {
+		if opens++; opens == 2 {
+			writeFile(t, filepath.Join(dir, name), text[:3])
+		}
+	}}, name, []byte(text))
+	wantFault(t, err, fmt.Sprintf("the medium holds the first 3 of %d bytes", len(text)))
+	wantFolder(t, dir, map[string]string{name: text[:3]})
 }
 
 // A folder without the right to write.

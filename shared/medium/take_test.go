@@ -212,7 +212,7 @@ func TestTakeSeesAShortRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantSkipped(t, skipped, []string{`"x.azc": the medium gave 4 of its 10 bytes`})
+	wantSkipped(t, skipped, []string{`"x.azc": the medium says that it has 10 bytes and gave 4`})
 }
 
 // shortFolder is a real folder whose files end after four bytes.
@@ -235,6 +235,43 @@ func (f shortFile) Read(p []byte) (int, error) {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// A file that goes on for ever is read no further than the bound.
+func TestTakeStopsReading(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "x.azc"), "0123456789")
+	real, err := openFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer real.Close()
+	_, skipped, err := take(endlessFolder{real}, 10, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSkipped(t, skipped, []string{`"x.azc": the medium says that it has 10 bytes and gave 2097153`})
+}
+
+// endlessFolder is a real folder whose files do not end, up to a length at
+// which the test has seen enough.
+type endlessFolder struct{ folder }
+
+type endlessFile struct {
+	file
+	given *int
+}
+
+func (d endlessFolder) Open(name string) (file, error) {
+	f, err := d.folder.Open(name)
+	return endlessFile{f, new(int)}, err
+}
+
+func (f endlessFile) Read(p []byte) (int, error) {
+	if *f.given += len(p); *f.given > 3*MaxSize {
+		return 0, errors.New("read far beyond the bound")
+	}
+	return len(p), nil
 }
 
 func TestOneUnreadableFileDoesNotHideTheOthers(t *testing.T) {
