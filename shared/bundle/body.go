@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/azs-courier/azs-courier/shared/clock"
+	"github.com/azs-courier/azs-courier/shared/fault"
 )
 
 // Limits of the body's header.
@@ -97,7 +98,7 @@ func parseBody(raw []byte) (*Body, error) {
 	r.read("context", func(s string) (err error) { b.Context, err = ParseDigest(s); return })
 	b.Content.bind(r)
 	r.oneOf("encoding", (*string)(&b.Encoding), string(Identity), string(B64Deflate))
-	r.read("length", func(s string) (err error) { b.Length, err = atoi(s, MaxPayload); return })
+	r.read("length", func(s string) (err error) { b.Length, err = parseInt(s, MaxPayload); return })
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("body: %w", err)
 	}
@@ -108,16 +109,13 @@ func parseBody(raw []byte) (*Body, error) {
 }
 
 // Payload decodes the payload. Whether it has the digest that a request or an
-// answer names is the caller's comparison.
-func (b *Body) Payload() ([]byte, error) { return decodePayload(b.Encoding, b.Encoded, b.Length) }
-
-// atoi reads a decimal number from 0 to limit.
-func atoi(s string, limit uint64) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n > limit {
-		return 0, fmt.Errorf("%q is not a number from 0 to %d", s, limit)
+// answer names is the caller's comparison. Every failure is [fault.Refused].
+func (b *Body) Payload() ([]byte, error) {
+	payload, err := decodePayload(b.Encoding, b.Encoded, b.Length)
+	if err != nil {
+		return nil, fault.New(fault.Refused, "%w", err)
 	}
-	return int(n), nil
+	return payload, nil
 }
 
 // fields is the one list of a kind's fields, walked for writing and for reading,
@@ -226,7 +224,7 @@ func (r *reader) bytes(name string, v *[]byte) {
 }
 
 func (r *reader) count(name string, v *int) {
-	r.read(name, optional(func(s string) (err error) { *v, err = atoi(s, math.MaxInt32); return }))
+	r.read(name, optional(func(s string) (err error) { *v, err = parseInt(s, math.MaxInt32); return }))
 }
 
 func (r *reader) flag(name string, v **bool) {

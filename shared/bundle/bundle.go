@@ -102,7 +102,12 @@ func split(raw []byte) (*Bundle, error) {
 func splitText(raw []byte) (*Bundle, error) {
 	head := raw[:min(len(raw), MaxManifest+1)]
 	i := bytes.Index(head, []byte("\n\n"))
-	if i < 0 {
+	switch {
+	case bytes.Contains(head, []byte("\r\n")):
+		return nil, errors.New("its lines end in CR LF: some program on the way rewrote it as text")
+	case i < 0 && len(raw) <= MaxManifest:
+		return nil, errors.New("its manifest has no end: the file is cut short")
+	case i < 0:
 		return nil, fmt.Errorf("its manifest does not end within %d bytes", MaxManifest)
 	}
 	b := &Bundle{manifest: raw[:i+1]}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -84,4 +85,19 @@ func (l *lines) end() error {
 		l.fail("a line too many")
 	}
 	return l.err
+}
+
+// parseUint reads a decimal number from 0 to limit. That it has no sign and no
+// leading zero, the second marshalling decides.
+func parseUint(s string, limit uint64) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n > limit {
+		return 0, fmt.Errorf("%q is not a number from 0 to %d", s, limit)
+	}
+	return n, nil
+}
+
+func parseInt(s string, limit uint64) (int, error) {
+	n, err := parseUint(s, limit)
+	return int(n), err
 }

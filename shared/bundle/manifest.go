@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,13 +219,17 @@ func ParseManifest(raw []byte) (*Manifest, error) {
 	m := &Manifest{Kind: Kind(l.first(manifestMagic))}
 	l.read("bundle", func(s string) (err error) { m.Bundle, err = ParseID(s); return })
 	l.read("pair", optional(func(s string) (err error) { m.Pair, err = ParseID(s); return }))
-	l.read("seq", func(s string) (err error) { m.Seq, err = strconv.ParseUint(s, 10, 63); return })
+	l.read("seq", func(s string) (err error) { m.Seq, err = parseUint(s, math.MaxInt64); return })
 	l.read("from", func(s string) (err error) { m.From, err = parseFingerprint(s); return })
 	l.read("to", optional(func(s string) (err error) { m.To, err = parseFingerprint(s); return }))
 	l.read("re", optional(func(s string) (err error) { m.Re, err = ParseDigest(s); return }))
 	l.read("created", func(s string) (err error) { m.Created, err = clock.Parse(s); return })
 	l.read("expires", func(s string) (err error) { m.Expires, err = clock.Parse(s); return })
-	l.read("size", func(s string) (err error) { m.Size, err = strconv.ParseInt(s, 10, 63); return })
+	l.read("size", func(s string) error {
+		n, err := parseUint(s, MaxFile)
+		m.Size = int64(n)
+		return err
+	})
 	l.read("sha256", func(s string) (err error) { m.SHA256, err = ParseDigest(s); return })
 	if err := l.end(); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
@@ -258,8 +263,6 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("re must be \"-\" in a %s", m.Kind)
 	case m.Expires.Before(m.Created) && !answers:
 		return fmt.Errorf("expires lies before created")
-	case m.Size < 0 || m.Size > MaxFile:
-		return fmt.Errorf("size %d is out of range", m.Size)
 	}
 	return nil
 }
