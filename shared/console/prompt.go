@@ -106,7 +106,7 @@ func (c *Console) read(missing fault.Kind, prompt, flag string, echo bool) (stri
 		return "", cannot(errNoTerminal.Error())
 	}
 	defer t.Close()
-	line, err := t.ask(Clean(prompt)+": ", echo, c.opt.Stop)
+	line, err := t.ask(strings.TrimRight(Clean(prompt), ": ")+": ", echo, c.opt.Stop)
 	switch {
 	case errors.Is(err, errInterrupted) || errors.Is(err, io.EOF):
 		return "", fault.New(fault.Cancelled, "stopped at %q", prompt)

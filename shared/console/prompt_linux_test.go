@@ -42,7 +42,7 @@ var scenes = map[string]func(c *console.Console) error{
 	"new":        func(c *console.Console) error { return reveal(c)(c.NewPassphrase("new passphrase")) },
 	"json":       func(c *console.Console) error { return reveal(c)(c.Passphrase("passphrase")) },
 	"ask": func(c *console.Console) error {
-		answer, err := c.Ask("word 3", "--expect-words W")
+		answer, err := c.Ask("word 3: ", "--expect-words W")
 		return reveal(c)(secret.New(answer), err)
 	},
 	"confirm": func(c *console.Console) error {
