@@ -157,9 +157,9 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		if errors.As(err, &f) {
 			return nil, err
 		}
-		return nil, fault.New(fault.Usage, "--auth %s: %s", method.name, scrub(err.Error(), ""))
+		return nil, fault.New(fault.Usage, "--auth %s: %s", method.name, scrub(err.Error(), o.ClientSecret.Reveal()))
 	}
-	cred := &credential{inner, method.name, hostOf(target.Authority)}
+	cred := &credential{inner, method.name, hostOf(target.Authority), o.ClientSecret}
 	// Signing in first gives a refusal its own place, and a device code is
 	// asked for once: the options are those of arm's pipeline.
 	if _, err := cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{target.scope()}, EnableCAE: true}); err != nil {

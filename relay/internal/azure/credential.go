@@ -18,6 +18,7 @@ import (
 	msal "github.com/AzureAD/microsoft-authentication-library-for-go/apps/errors"
 
 	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/secret"
 )
 
 // auth is one value of --auth: which options it needs and takes, and how it is
@@ -148,7 +149,8 @@ func flagOf(option string) string {
 type credential struct {
 	azcore.TokenCredential
 	auth      string
-	authority string // host
+	authority string      // host
+	secret    secret.Text // of the client, which no error may quote
 }
 
 func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -198,13 +200,13 @@ func (c *credential) explain(ctx context.Context, err error, last *lost) error {
 		if m := traceID.FindStringSubmatch(entra.Description); m != nil {
 			trace = ", trace id " + m[1]
 		}
-		return fault.New(fault.Permanent, "cannot %s with --auth %s: %s answered %s: %s%s", purpose, c.auth, c.authority, resp.Status, scrub(sentence, ""), trace).
+		return fault.New(fault.Permanent, "cannot %s with --auth %s: %s answered %s: %s%s", purpose, c.auth, c.authority, resp.Status, scrub(sentence, c.secret.Reveal()), trace).
 			Hint("%s", authHint(sentence))
 	}
 	if last != nil {
 		return unreachable(purpose, last)
 	}
-	return fault.New(fault.Permanent, "cannot %s with --auth %s: %s", purpose, c.auth, scrub(err.Error(), "")).
+	return fault.New(fault.Permanent, "cannot %s with --auth %s: %s", purpose, c.auth, scrub(err.Error(), c.secret.Reveal())).
 		Hint("azs-relay register BUNDLE --auth device-code")
 }
 

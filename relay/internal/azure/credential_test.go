@@ -406,8 +406,10 @@ func TestMetadataOfEveryShape(t *testing.T) {
 }
 
 // A redirect would carry the token elsewhere, a page that is no JSON is no
-// answer, and a list that leads in a circle has an end.
+// answer, a stronger sign-in is asked for in azidentity's words, and a list that
+// leads in a circle has an end.
 func TestStrangeAnswers(t *testing.T) {
+	const claims = "eyJhY2Nlc3NfdG9rZW4iOnsiYWNycyI6eyJlc3NlbnRpYWwiOnRydWUsInZhbHVlIjoicDEifX19"
 	elsewhere := 0
 	other := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere++ }))
 	defer other.Close()
@@ -418,6 +420,9 @@ func TestStrangeAnswers(t *testing.T) {
 			fmt.Fprintf(w, `{"authentication":{"loginEndpoint":"%s","audiences":["a"]}}`, here)
 		case r.Method == "PUT":
 			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		case r.Method == "DELETE":
+			w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_claims", claims="`+claims+`"`)
+			http.Error(w, `{"error":{"code":"Unauthorized"}}`, http.StatusUnauthorized)
 		case strings.HasSuffix(r.URL.Path, "/locations"):
 			fmt.Fprintf(w, `{"value":[],"nextLink":"%s/steal"}`, other.URL)
 		case strings.HasSuffix(r.URL.Path, "/registrations"):
@@ -452,7 +457,9 @@ func TestStrangeAnswers(t *testing.T) {
 		"leads away":    {func() error { _, err := c.Locations(t.Context(), sub); return err }, fault.Refused, "leads to"},
 		"circle":        {func() error { _, err := c.Registrations(t.Context(), sub); return err }, fault.Refused, "circle"},
 		"another one":   {func() error { _, _, err := c.Registration(t.Context(), id); return err }, fault.NotForUs, "answered with /subscriptions/"},
-		"endless":       {func() error { _, err := c.ActivationKey(t.Context(), id); return err }, fault.Refused, "longer than"},
+		// The Azure CLI cannot step up by itself: its command is for the operator.
+		"claims":  {func() error { return c.DeleteLock(t.Context(), id) }, fault.Permanent, claims},
+		"endless": {func() error { _, err := c.ActivationKey(t.Context(), id); return err }, fault.Refused, "longer than"},
 	} {
 		if err := tt.call(); fault.KindOf(err) != tt.kind || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: kind %s: %.300v", name, fault.KindOf(err), err)
@@ -511,6 +518,12 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	bad := s.options
 	bad.ClientSecret = secret.New(clientSecret + "-wrong")
 	_, err = azure.Connect(t.Context(), bad)
+	shown(err)
+	s.Fail(azuretest.Fault{Path: "*/oauth2/v2.0/token", Times: 1, Status: 400, Code: "invalid_request", Message: "The value '" + clientSecret + "' is not known."})
+	_, err = azure.Connect(t.Context(), s.options)
+	if err == nil {
+		t.Error("no error")
+	}
 	shown(err)
 	show(s.options, nil)
 	show(c, nil)

@@ -47,9 +47,7 @@ type retry struct {
 func (p *retry) Do(req *policy.Request) (*http.Response, error) {
 	ctx := req.Raw().Context()
 	for try := 1; ; try++ {
-		if err := req.RewindBody(); err != nil {
-			return nil, err
-		}
+		// azcore's own policy behind this one rewinds the body.
 		resp, err := req.Clone(ctx).Next()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
