@@ -182,7 +182,7 @@ func (s *Server) checked(c *call) answer {
 	}
 	if !strings.EqualFold(sub.TenantID, c.who.TID) {
 		a := fail(401, "InvalidAuthenticationTokenTenant", "%s", wrongTenantText(s.issuer(c.who.TID), s.issuer(sub.TenantID)))
-		a.header = map[string]string{"WWW-Authenticate": s.challenge(sub.TenantID, "invalid_token", "The access token is from the wrong issuer")}
+		a.header = map[string]string{"Www-Authenticate": s.challenge(sub.TenantID, "invalid_token", "The access token is from the wrong issuer")}
 		return a
 	}
 	if !c.who.may(c.op.action) {

@@ -323,7 +323,7 @@ type principal struct {
 func (s *Server) authenticate(c *call) (*principal, answer) {
 	refuse := func(code, format string, args ...any) (*principal, answer) {
 		a := fail(http.StatusUnauthorized, code, format, args...)
-		a.header = map[string]string{"WWW-Authenticate": s.challenge(s.Tenant, "invalid_token", fmt.Sprintf(format, args...))}
+		a.header = map[string]string{"Www-Authenticate": s.challenge(s.Tenant, "invalid_token", fmt.Sprintf(format, args...))}
 		return nil, a
 	}
 	scheme, token, _ := strings.Cut(c.Header.Get("Authorization"), " ")

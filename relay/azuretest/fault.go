@@ -175,7 +175,7 @@ func Throttle(method, path string, retryAfterSeconds, times int) Fault {
 func ClaimsChallenge(method, path string) Fault {
 	return Fault{Method: method, Path: path, Times: 1, Status: 401, Code: "TokenIssuedBeforeRevocationTimestamp",
 		Message: "The user's authentication token was issued before the revocation timestamp.",
-		Header:  map[string]string{"WWW-Authenticate": `Bearer realm="", authorization_uri="https://login.azuretest.invalid/common/oauth2/authorize", error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwidmFsdWUiOiIxNjA0MTA2NjUxIn19fQ=="`}}
+		Header:  map[string]string{"Www-Authenticate": `Bearer realm="", authorization_uri="https://login.azuretest.invalid/common/oauth2/authorize", error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwidmFsdWUiOiIxNjA0MTA2NjUxIn19fQ=="`}}
 }
 
 func (f *Fault) fails() bool       { return f.Status != 0 || f.Code != "" }
@@ -224,7 +224,7 @@ func (s *Server) failure(f *Fault, c *call) answer {
 	}
 	a.header = map[string]string{}
 	if status == http.StatusUnauthorized {
-		a.header["WWW-Authenticate"] = s.challenge(s.Tenant, "invalid_token", message)
+		a.header["Www-Authenticate"] = s.challenge(s.Tenant, "invalid_token", message)
 	}
 	for _, h := range []map[string]string{doc.header, f.Header} {
 		for k, v := range h {

@@ -115,8 +115,7 @@ func (s *Server) hold(entry *Request, r *http.Request) bool {
 	select {
 	case <-release:
 		released = true
-	case <-r.Context().Done():
-	case <-s.closing:
+	case <-r.Context().Done(): // Close ends it as well
 	}
 	s.mu.Lock()
 	entry.Held = false

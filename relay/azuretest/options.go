@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -184,6 +185,15 @@ func (s *Server) defaults() error {
 		sub.ID, sub.Name, sub.TenantID = or(sub.ID, newGUID()), or(sub.Name, "Rehearsal"), or(sub.TenantID, s.Tenant)
 		sub.State, sub.QuotaID = or(sub.State, "Enabled"), or(sub.QuotaID, "EnterpriseAgreement_2014-09-01")
 		sub.Provider = or(sub.Provider, "Registered")
+		if !isGUID(sub.ID) {
+			return fmt.Errorf("subscription %q is not a GUID", sub.ID)
+		}
+		if !slices.Contains([]string{"Enabled", "Warned", "PastDue", "Disabled", "Deleted"}, sub.State) {
+			return fmt.Errorf("subscription %s: state %q is none that Azure has", sub.ID, sub.State)
+		}
+		if !slices.Contains([]string{"Registered", "NotRegistered", "Registering", "Unregistering", "Unregistered"}, sub.Provider) {
+			return fmt.Errorf("subscription %s: provider state %q is none that Azure has", sub.ID, sub.Provider)
+		}
 		if s.tenantNames[fold(sub.TenantID)] == "" {
 			WithTenant(sub.TenantID)(s)
 		}

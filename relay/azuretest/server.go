@@ -189,7 +189,8 @@ func (s *Server) Client() *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// answer is what a call comes to. A nil body is an empty answer.
+// answer is what a call comes to. A nil body is an empty answer. The names of
+// the header are canonical, so that a later value replaces an earlier one.
 type answer struct {
 	status int
 	header map[string]string
