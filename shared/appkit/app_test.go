@@ -421,9 +421,13 @@ func TestLoadSecretFile(t *testing.T) {
 			}
 		})
 	}
-	for _, path := range []string{dir, filepath.Join(dir, "nothing"), os.DevNull} {
-		if _, err, _ := load(path); fault.KindOf(err) != fault.Medium {
-			t.Errorf("LoadSecretFile(%q) = %v, want a medium fault", path, err)
+	for path, want := range map[string]string{
+		dir:                           "is no regular file",
+		os.DevNull:                    "is no regular file",
+		filepath.Join(dir, "nothing"): "cannot be read",
+	} {
+		if _, err, _ := load(path); fault.KindOf(err) != fault.Medium || !strings.Contains(err.Error(), want) {
+			t.Errorf("LoadSecretFile(%q) = %v, want a medium fault that says %q", path, err, want)
 		}
 	}
 }
