@@ -11,6 +11,7 @@ import (
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/medium"
 	"github.com/azs-courier/azs-courier/shared/official"
 	"github.com/azs-courier/azs-courier/shared/secret"
 	"github.com/azs-courier/azs-courier/shared/trust"
@@ -29,6 +30,7 @@ type Activation struct {
 	SkewFrom, SkewTo time.Duration
 
 	Receipt     *bundle.Bundle
+	ReceiptID   bundle.ID
 	ReceiptFile string
 	Warnings    []string
 }
@@ -45,7 +47,7 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 	if err != nil {
 		return nil, err
 	}
-	trip, err := a.admit(peer, v, sealed.Digest())
+	trip, err := a.admit(v, sealed.Digest())
 	if err != nil {
 		return nil, err
 	}
@@ -91,11 +93,17 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 	return act, a.receipt(act, peer, sealed.Digest(), applied)
 }
 
-// admit finds the pending request that an answer names and judges sequence and
-// expiry: the last questions that the outside can answer.
-func (a *Agent) admit(peer trust.Peer, v *bundle.Verified, digest bundle.Digest) (ledger.Trip, error) {
+// Usable refuses an answer that was used, or that no request of this side waits
+// for: what can be said before it is opened.
+func Usable(l *ledger.Ledger, v *bundle.Verified, digest bundle.Digest) error {
+	_, err := pendingFor(l, v, digest)
+	return err
+}
+
+// pendingFor finds the request that an answer names, if it may still be answered.
+func pendingFor(l *ledger.Ledger, v *bundle.Verified, digest bundle.Digest) (ledger.Trip, error) {
 	m := v.Manifest
-	trip, ok := a.Ledger.FindByDigest(m.Re.String())
+	trip, ok := l.FindByDigest(m.Re.String())
 	if !ok {
 		return trip, fault.New(fault.NotForUs, "answer %s is for a request that this agent does not have", m.Bundle).Hint("azs-agent requests")
 	}
@@ -104,12 +112,23 @@ func (a *Agent) admit(peer trust.Peer, v *bundle.Verified, digest bundle.Digest)
 	case trip.State == ledger.Cancelled || trip.State == ledger.Superseded:
 		return trip, fault.New(fault.Replay, "answer %s is for request %s, which is %s since %s", m.Bundle, trip.ID, trip.State, clock.Format(trip.Updated)).Hint("azs-agent requests")
 	case d[dataAnswerDigest] != "" && d[dataAnswerDigest] != digest.String():
-		return trip, fault.New(fault.Replay, "request %s was answered already by %s on %s; answer %s comes too late", trip.ID, d[dataAnswer], clock.Format(trip.Updated), m.Bundle).Hint("azs-agent status")
+		return trip, fault.New(fault.Replay, "request %s was answered already by %s on %s; answer %s comes too late", trip.ID, d[dataAnswer], clock.Format(used(trip)), m.Bundle).Hint("azs-agent status")
 	case d[dataReceipt] != "": // everything was done; without a receipt, a crash left something to finish
 		return trip, fault.New(fault.Replay, "answer %s was already used on %s", m.Bundle, clock.Format(used(trip))).Hint("azs-agent status")
-	case d[dataPair] != peer.Pair.String():
-		return trip, fault.New(fault.NotForUs, "answer %s comes from relay %q, request %s went to relay %q", m.Bundle, peer.Label(), trip.ID, d[dataRelay])
+	case d[dataPair] != m.Pair.String():
+		return trip, fault.New(fault.NotForUs, "answer %s comes from pair %s, request %s went to relay %q", m.Bundle, m.Pair, trip.ID, d[dataRelay])
 	}
+	return trip, nil
+}
+
+// admit judges what the outside of an answer can tell: its request, sequence and
+// expiry.
+func (a *Agent) admit(v *bundle.Verified, digest bundle.Digest) (ledger.Trip, error) {
+	trip, err := pendingFor(a.Ledger, v, digest)
+	if err != nil {
+		return trip, err
+	}
+	m, d := v.Manifest, trip.Data
 	for _, other := range a.Ledger.Trips() {
 		seq, err := strconv.ParseUint(other.Data[dataSeqIn], 10, 64)
 		if err == nil && other.ID != trip.ID && other.Data[dataPair] == d[dataPair] &&
@@ -217,7 +236,7 @@ func (a *Agent) receipt(act *Activation, peer trust.Peer, re bundle.Digest, appl
 	if err != nil {
 		return err
 	}
-	act.Receipt, act.ReceiptFile = sealed, fileName(m.Kind, id)
+	act.Receipt, act.ReceiptID, act.ReceiptFile = sealed, id, medium.Name(string(m.Kind), id.String())
 	if err := a.Ledger.Keep(act.ReceiptFile, sealed.Text()); err != nil {
 		return err
 	}

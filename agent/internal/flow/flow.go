@@ -10,12 +10,10 @@ package flow
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
 
-	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/ledger"
@@ -130,9 +128,4 @@ func parseBool(s string) *bool {
 		return nil
 	}
 	return &b
-}
-
-// fileName is the name of a bundle on sticks and in the state folder.
-func fileName(kind bundle.Kind, id bundle.ID) string {
-	return fmt.Sprintf("azs-%s-%s.azc", kind, id.Short())
 }

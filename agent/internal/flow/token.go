@@ -11,6 +11,7 @@ import (
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/medium"
 	"github.com/azs-courier/azs-courier/shared/official"
 )
 
@@ -80,7 +81,7 @@ func (a *Agent) Token(ctx context.Context, from Source, o TokenOrder) (*Request,
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{Trip: id.String(), File: fileName(m.Kind, id), Bundle: sealed, Manifest: m, Content: content, Token: token, Relay: peer.Label()}
+	r := &Request{Trip: id.String(), File: medium.Name(string(m.Kind), id.String()), Bundle: sealed, Manifest: m, Content: content, Token: token, Relay: peer.Label()}
 	r.Warnings = append(r.Warnings, token.Warnings...)
 	if content.ExpectSubscription == "" {
 		r.Warnings = append(r.Warnings, "the answer may come from any subscription: --expect-subscription pins the right one")
@@ -178,12 +179,23 @@ func (a *Agent) Exported(trip, to string) error {
 	return err
 }
 
+// PlainOut notes that the token left as a plain file for the official scripts.
+func (a *Agent) PlainOut(trip, to string) error {
+	t, _ := a.Ledger.Trip(trip)
+	_, err := a.Ledger.Append("plain-out", trip, map[string]string{"to": ledger.Clean(to), dataToken: t.Data[dataToken]})
+	return err
+}
+
+// IsPending reports whether a trip waits for an answer.
+func IsPending(t ledger.Trip) bool {
+	return t.State == ledger.Requested || t.State == ledger.Exported || t.State == ledger.Admitted
+}
+
 // Pending returns the requests that wait for an answer, oldest first.
 func Pending(l *ledger.Ledger) []ledger.Trip {
 	var out []ledger.Trip
 	for _, t := range l.Trips() {
-		switch t.State {
-		case ledger.Requested, ledger.Exported, ledger.Admitted:
+		if IsPending(t) {
 			out = append(out, t)
 		}
 	}
@@ -206,11 +218,10 @@ func Cancel(l *ledger.Ledger, id string) (ledger.Trip, error) {
 		return ledger.Trip{}, fault.New(fault.Usage, "%d requests have an id that starts with %q", len(found), id).Hint("azs-agent requests")
 	}
 	t := found[0]
-	switch t.State {
-	case ledger.Cancelled:
+	switch {
+	case t.State == ledger.Cancelled:
 		return t, nil
-	case ledger.Requested, ledger.Exported, ledger.Admitted:
-	default:
+	case !IsPending(t):
 		return t, fault.New(fault.Replay, "request %s is %s since %s and cannot be cancelled", t.ID, t.State, clock.Format(t.Updated))
 	}
 	if _, err := l.Append(ledger.Cancelled, t.ID, nil); err != nil {

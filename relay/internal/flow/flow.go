@@ -9,7 +9,6 @@ package flow
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -124,9 +123,8 @@ func (r *Relay) Read(raw []byte) (*Job, error) {
 		if at, err := clock.Parse(known.Data[dataReceived]); err == nil {
 			j.Received = at
 		}
-	} else if last := r.Ledger.LastSeqIn(m.Pair.String()); m.Seq <= last {
-		return nil, fault.New(fault.Replay, "request %s has the number %d, but number %d of agent %q was seen already: a newer request replaces it", m.Bundle, m.Seq, last, peer.Label()).
-			Hint("azs-relay status")
+	} else if err := Usable(r.Ledger, v, j.Digest); err != nil {
+		return nil, err
 	}
 	body, err := r.Identity.Open(v)
 	if err != nil {
@@ -150,6 +148,20 @@ func (r *Relay) Read(raw []byte) (*Job, error) {
 		return nil, fault.New(fault.NotForUs, "request %s is for cloud id %q, its registration token for %q", m.Bundle, j.Ask.CloudID, c)
 	}
 	return j, nil
+}
+
+// Usable refuses a request that a newer one of the same agent replaced. A request
+// that was seen before is welcome again, and so is every receipt.
+func Usable(l *ledger.Ledger, v *bundle.Verified, digest bundle.Digest) error {
+	m := v.Manifest
+	if _, known := l.FindByDigest(digest.String()); known || m.Kind != bundle.KindRequest {
+		return nil
+	}
+	if last := l.LastSeqIn(m.Pair.String()); m.Seq <= last {
+		return fault.New(fault.Replay, "request %s has the number %d, and number %d of the same agent was seen already: a newer request replaces it", m.Bundle, m.Seq, last).
+			Hint("azs-relay status")
+	}
+	return nil
 }
 
 // ReadToken makes a job of a plain token file, as the official cmdlet wrote it.
@@ -231,9 +243,4 @@ func (r *Relay) Close(raw []byte) (ledger.Trip, *bundle.Receipt, error) {
 	}
 	trip, _ = r.Ledger.Trip(trip.ID)
 	return trip, rec, nil
-}
-
-// fileName is the name of a bundle on sticks and in the state folder.
-func fileName(kind bundle.Kind, id bundle.ID) string {
-	return fmt.Sprintf("azs-%s-%s.azc", kind, id.Short())
 }

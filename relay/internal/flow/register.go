@@ -12,6 +12,7 @@ import (
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/medium"
 	"github.com/azs-courier/azs-courier/shared/official"
 	"github.com/azs-courier/azs-courier/shared/secret"
 )
@@ -402,7 +403,9 @@ func (r *Relay) adopt(j *Job, out *Outcome) (bool, error) {
 
 // answerFile names the answer to a request: after the request, so that there is
 // never a second one.
-func answerFile(j *Job) string { return fileName(bundle.KindAnswer, j.Manifest.Bundle) }
+func answerFile(j *Job) string {
+	return medium.Name(string(bundle.KindAnswer), j.Manifest.Bundle.String())
+}
 
 // checkKey compares the activation key with what was registered.
 func checkKey(text secret.Text, p *Plan) (*official.Key, error) {

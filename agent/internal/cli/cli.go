@@ -1,0 +1,96 @@
+// Package cli is the command line of azs-agent, one file a verb.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/azs-courier/azs-courier/agent/internal/flow"
+	"github.com/azs-courier/azs-courier/shared/appkit"
+	"github.com/azs-courier/azs-courier/shared/bundle"
+	"github.com/azs-courier/azs-courier/shared/ledger"
+)
+
+// Main runs azs-agent and returns its exit code.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return appkit.Main(program(), args, stdin, stdout, stderr)
+}
+
+func program() appkit.Program {
+	p := appkit.Program{
+		Name: "azs-agent", Role: bundle.RoleAgent,
+		Usage: "the inside half of the courier for disconnected Azure Stack Hub registrations",
+		Description: "Seals the registration token of the stamp into a signed, encrypted, one-time request, and turns the relay's\n" +
+			"answer back into the activation key, after checking it against the request.",
+	}
+	p.Verbs = append([]*cli.Command{tokenVerb(p), activateVerb(p), requestsVerb(p), cancelVerb(p)}, appkit.CommonVerbs(p, side())...)
+	return p
+}
+
+var acceptClock = &cli.BoolFlag{Name: "accept-clock", Usage: "the clock went back and is right now; writes that into the journal"}
+
+// open opens the state folder for writing and unlocks the identity.
+func open(ctx context.Context, e *appkit.Env, c *cli.Context) (*appkit.Station, *flow.Agent, error) {
+	s, err := e.Station()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := flow.CheckClock(s.Ledger, c.Bool(acceptClock.Name)); err != nil {
+		s.Close()
+		return nil, nil, err
+	}
+	id, err := s.Unlock(ctx)
+	if err != nil {
+		s.Close()
+		return nil, nil, err
+	}
+	return s, &flow.Agent{Ledger: s.Ledger, Identity: id, Peers: s.Peers, Clock: e.Clock, Rand: appkit.Random}, nil
+}
+
+func side() appkit.Side {
+	return appkit.Side{
+		Takes: []bundle.Kind{bundle.KindAnswer},
+		Usable: func(s *appkit.Station, v *bundle.Verified, b *bundle.Bundle) error {
+			return flow.Usable(s.Ledger, v, b.Digest())
+		},
+		Took: func(_ context.Context, _ *appkit.Station, _ *bundle.Verified, _ *bundle.Bundle, path string) (string, error) {
+			return fmt.Sprintf("azs-agent activate %s --key-out activation-key.txt", path), nil
+		},
+		Next: next,
+		Idle: "azs-agent token --token-file RegistrationToken.txt --put STICK",
+		Line: func(t ledger.Trip) string {
+			line := fmt.Sprintf("stamp %q", t.Data["cloud-id"])
+			if at := t.Data["expires"]; flow.IsPending(t) {
+				line += ", answer until " + at
+			}
+			if at := t.Data["key-expires"]; at != "" {
+				line += fmt.Sprintf(", key %s, expires %q", t.Data["outcome"], at)
+			}
+			return line
+		},
+	}
+}
+
+// next says what a trip waits for.
+func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
+	kept := func(file string) string { return e.Home + "/bundles/" + file }
+	switch t.State {
+	case ledger.Requested:
+		return appkit.Advice{Why: fmt.Sprintf("request %s for stamp %q is sealed and has not left yet", t.ID, t.Data["cloud-id"]),
+			Command: fmt.Sprintf("azs-agent put %s STICK", kept(t.Data["file"]))}, true
+	case ledger.Exported, ledger.Admitted:
+		return appkit.Advice{Why: fmt.Sprintf("request %s is on its way: the relay registers it, and its answer comes back to azs-agent take STICK", t.ID)}, true
+	case ledger.Opened:
+		return appkit.Advice{Why: fmt.Sprintf("answer %s was opened and its key not written yet", t.Data["answer"]),
+			Command: "azs-agent activate ANSWER --key-out activation-key.txt"}, true
+	case ledger.Applied:
+		if t.Data["receipt"] == "" {
+			return appkit.Advice{Why: fmt.Sprintf("the receipt for answer %s is not made yet", t.Data["answer"]),
+				Command: "azs-agent activate ANSWER --key-out activation-key.txt"}, true
+		}
+	}
+	return appkit.Advice{}, false
+}

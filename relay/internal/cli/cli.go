@@ -1,0 +1,106 @@
+// Package cli is the command line of azs-relay, one file a verb.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/azs-courier/azs-courier/relay/internal/flow"
+	"github.com/azs-courier/azs-courier/shared/appkit"
+	"github.com/azs-courier/azs-courier/shared/bundle"
+	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/ledger"
+)
+
+// Main runs azs-relay with the words behind the program's name and returns the
+// exit code.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return appkit.Main(program(), args, stdin, stdout, stderr)
+}
+
+func program() appkit.Program {
+	p := appkit.Program{
+		Name: "azs-relay", Role: bundle.RoleRelay,
+		Usage: "the internet half of the courier for disconnected Azure Stack Hub registrations",
+		Description: "Registers the token that a request carries with Azure Resource Manager, fetches the activation key and seals\n" +
+			"it for the agent. The same request always gives the same answer.",
+	}
+	p.Verbs = append([]*cli.Command{registerVerb(p)}, appkit.CommonVerbs(p, side())...)
+	return p
+}
+
+var acceptClock = &cli.BoolFlag{Name: "accept-clock", Usage: "the clock went back and is right now; writes that into the journal"}
+
+func side() appkit.Side {
+	return appkit.Side{
+		Takes: []bundle.Kind{bundle.KindRequest, bundle.KindReceipt},
+		Usable: func(s *appkit.Station, v *bundle.Verified, b *bundle.Bundle) error {
+			return flow.Usable(s.Ledger, v, b.Digest())
+		},
+		Took: took,
+		Next: next,
+		Idle: "azs-relay take STICK",
+		Line: func(t ledger.Trip) string {
+			line := fmt.Sprintf("agent %q, stamp %q", t.Data["agent"], t.Data["cloud-id"])
+			if id := t.Data["registration-id"]; id != "" {
+				line += ", " + id
+			}
+			if at := t.Data["key-expires"]; at != "" {
+				line += fmt.Sprintf(", key expires %q", at)
+			}
+			if t.Data["locked"] == "false" {
+				line += ", NOT LOCKED"
+			}
+			return line
+		},
+	}
+}
+
+// took closes the trip of a receipt; a request waits for the operator's order.
+func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.Bundle, path string) (string, error) {
+	if v.Manifest.Kind == bundle.KindRequest {
+		return fmt.Sprintf("azs-relay register %s --subscription SUBSCRIPTION", path), nil
+	}
+	id, err := s.Unlock(ctx)
+	if err != nil {
+		return "", err
+	}
+	r := &flow.Relay{Ledger: s.Ledger, Identity: id, Peers: s.Peers, Clock: s.Env.Clock}
+	trip, receipt, err := r.Close(b.Text())
+	if err != nil {
+		return "", err
+	}
+	s.Env.Console.Say("the answer to request %s was used (%s): the trip is closed", trip.ID, receipt.Outcome)
+	return "", nil
+}
+
+// next says what a trip waits for.
+func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
+	kept := func(file string) string { return e.Home + "/bundles/" + file }
+	switch {
+	case t.State == ledger.Seen || t.State == ledger.Admitted || t.State == ledger.Registered:
+		return appkit.Advice{Why: fmt.Sprintf("request %s of agent %q is %s and not answered", t.ID, t.Data["agent"], t.State),
+			Command: "azs-relay register REQUEST --subscription SUBSCRIPTION"}, true
+	case t.Data["locked"] == "false" && t.State == ledger.Answered && t.Data["answer-file"] != "":
+		return appkit.Advice{Why: fmt.Sprintf("registration %s has no lock: %s", t.Data["registration-id"], t.Data["reason"]),
+			Command: "azs-relay register REQUEST --subscription " + t.Data["subscription"]}, true
+	case t.State == ledger.Answered && t.Data["answer-file"] != "" && t.Data["to"] == "":
+		return appkit.Advice{Why: fmt.Sprintf("the answer to request %s is sealed and has not left yet", t.ID),
+			Command: fmt.Sprintf("azs-relay put %s STICK", kept(t.Data["answer-file"]))}, true
+	case t.State == ledger.Answered && t.Data["answer-file"] != "":
+		return appkit.Advice{Why: fmt.Sprintf("the answer to request %s is on its way: its receipt closes the trip", t.ID)}, true
+	}
+	return appkit.Advice{}, false
+}
+
+// partial turns an outcome that lacks its lock into the failure of the run.
+func partial(out *flow.Outcome) error {
+	if out.Unlocked == nil {
+		return nil
+	}
+	return fault.New(fault.Partial, "%s is registered and its key is fetched, but it is not locked against deletion: %w", out.ID, out.Unlocked).
+		Hint("run the same command again once the right is there; or set the lock in the portal")
+}

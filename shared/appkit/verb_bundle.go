@@ -1,0 +1,495 @@
+package appkit
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/azs-courier/azs-courier/shared/bundle"
+	"github.com/azs-courier/azs-courier/shared/clock"
+	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/medium"
+	"github.com/azs-courier/azs-courier/shared/trust"
+)
+
+func inspectVerb(p Program) *cli.Command {
+	return Describe(&cli.Command{
+		Name: "inspect", Usage: "show the cover sheet of a bundle", ArgsUsage: "BUNDLE",
+		Description: "Shows what the outside says and whether its signatures fit. A bundle from a pinned peer for this side is\n" +
+			"opened too; the token or key in it is never shown, only its length and digest. Nothing is changed.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "outside", Usage: "do not open the bundle, ask for no passphrase"}},
+		Action: Run(runInspect),
+	}, Help{Examples: []string{p.Name + " inspect request.azc", p.Name + " inspect request.azc --outside"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.Medium, fault.Locked}})
+}
+
+// cover is the outside of a bundle, for people and for JSON.
+type cover struct {
+	Kind     bundle.Kind        `json:"kind"`
+	Bundle   string             `json:"bundle"`
+	Pair     string             `json:"pair,omitempty"`
+	Seq      uint64             `json:"seq"`
+	From     bundle.Fingerprint `json:"from"`
+	To       bundle.Fingerprint `json:"to,omitempty"`
+	Re       string             `json:"re,omitempty"`
+	Created  string             `json:"created"`
+	Expires  string             `json:"expires"`
+	Size     int64              `json:"size"`
+	SHA256   string             `json:"sha256"`
+	Digest   string             `json:"digest"`
+	Text     int                `json:"textBytes"`
+	Wire     int                `json:"wireBytes"`
+	Signers  []string           `json:"signers"`
+	Standing string             `json:"standing"`
+	Inside   []field            `json:"inside,omitempty"`
+}
+
+type field struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func coverOf(b *bundle.Bundle) (*bundle.Manifest, *cover, error) {
+	m, err := b.Peek()
+	if err != nil {
+		return nil, nil, fault.New(fault.Refused, "%w", err)
+	}
+	c := &cover{Kind: m.Kind, Bundle: m.Bundle.String(), Seq: m.Seq, From: m.From, To: m.To,
+		Created: clock.Format(m.Created), Expires: clock.Format(m.Expires), Size: m.Size, SHA256: m.SHA256.String(),
+		Digest: b.Digest().String(), Text: len(b.Text()), Wire: len(b.Wire())}
+	if !m.Pair.IsZero() {
+		c.Pair = m.Pair.String()
+	}
+	if !m.Re.IsZero() {
+		c.Re = m.Re.String()
+	}
+	return m, c, nil
+}
+
+func (c *cover) print(w io.Writer) {
+	row := func(name string, value any) {
+		if s := fmt.Sprint(value); s != "" {
+			fmt.Fprintf(w, "  %-10s %s\n", name, s)
+		}
+	}
+	fmt.Fprintf(w, "%s %s\n", c.Kind, c.Bundle)
+	row("standing", c.Standing)
+	row("from", c.From)
+	row("to", c.To)
+	row("pair", c.Pair)
+	row("number", c.Seq)
+	row("answers", c.Re)
+	row("created", c.Created+"  (by the sender's clock)")
+	row("expires", c.Expires+"  (by the requesting side's clock)")
+	row("sealed", fmt.Sprintf("%d bytes, SHA-256 %s", c.Size, c.SHA256))
+	row("digest", c.Digest)
+	row("spellings", fmt.Sprintf("%d bytes as text, %d in wire form", c.Text, c.Wire))
+	for _, s := range c.Signers {
+		row("signed by", s)
+	}
+	if len(c.Inside) > 0 {
+		fmt.Fprintln(w, "inside")
+	}
+	for _, f := range c.Inside {
+		fmt.Fprintf(w, "  %-24s %q\n", f.Name, f.Value)
+	}
+}
+
+// outside verifies a bundle as far as anybody can who is not its receiver: every
+// signature fits, the first signer is the sender that the manifest names, and the
+// sealed bytes are the signed ones.
+func outside(b *bundle.Bundle) (*bundle.Verified, error) {
+	keys, err := b.Signers()
+	if err != nil {
+		return nil, err
+	}
+	m, err := b.Peek()
+	if err != nil {
+		return nil, fault.New(fault.Refused, "%w", err)
+	}
+	// The addresses are the bundle's own: whom it is for is not the question here.
+	return b.Verify(bundle.Expect{Signer: keys[0], Pair: m.Pair, To: m.To, Kinds: []bundle.Kind{m.Kind}})
+}
+
+func runInspect(ctx context.Context, e *Env, c *cli.Context) error {
+	args, err := Args(c, "BUNDLE")
+	if err != nil {
+		return err
+	}
+	raw, err := e.ReadBundle(args[0])
+	if err != nil {
+		return err
+	}
+	b, err := bundle.Split(raw)
+	if err != nil {
+		return err
+	}
+	m, sheet, err := coverOf(b)
+	if err != nil {
+		return err
+	}
+	v, err := outside(b)
+	if err != nil {
+		return err
+	}
+	for _, k := range v.Signers {
+		sheet.Signers = append(sheet.Signers, ssh.FingerprintSHA256(k))
+	}
+	if m.Kind == bundle.KindPairing {
+		card, err := trust.ReadCard(raw)
+		if err != nil {
+			return err
+		}
+		sheet.Standing = "a card: signed by itself; the words decide whose it is"
+		sheet.Inside = []field{{"role", card.Role}, {"label", card.Label}, {"words of the card", trust.CardWords(card).String()}}
+	} else if err := e.standing(ctx, b, sheet, !c.Bool("outside")); err != nil {
+		return err
+	}
+	e.Console.Result("cover", sheet, sheet.print)
+	return nil
+}
+
+// standing says what the bundle is to this side, and opens it if it may.
+func (e *Env) standing(ctx context.Context, b *bundle.Bundle, sheet *cover, open bool) error {
+	s, err := e.Reading()
+	if err != nil {
+		sheet.Standing = "signatures fit; this side has no identity to compare with"
+		return nil
+	}
+	peer, v, err := trust.Verify(s.Card, s.Peers, b, sheet.Kind)
+	if err != nil {
+		sheet.Standing = "signatures fit; not for this side: " + err.Error()
+		return nil
+	}
+	sheet.Standing = fmt.Sprintf("signed by the pinned peer %q, for this side", peer.Label())
+	if !open {
+		return nil
+	}
+	id, err := s.Unlock(ctx)
+	if err != nil {
+		return err
+	}
+	body, err := id.Open(v)
+	if err != nil {
+		return err
+	}
+	for _, f := range bundle.Fields(body.Content) {
+		sheet.Inside = append(sheet.Inside, field(f))
+	}
+	payload, err := body.Payload()
+	if err != nil {
+		return fault.New(fault.Refused, "%w", err)
+	}
+	sheet.Inside = append(sheet.Inside, field{"payload", fmt.Sprintf("%d bytes, SHA-256 %s, %s", len(payload), bundle.Sum(payload), body.Encoding)})
+	return nil
+}
+
+func verifyVerb(p Program) *cli.Command {
+	return Describe(&cli.Command{
+		Name: "verify", Usage: "check who sent bundles, without any key", ArgsUsage: "BUNDLE…",
+		Description: "For the transfer kiosk: checks signatures, sender and digest against an allowed_signers file\n" +
+			"(see pair export-signers), or against the pinned peers when no file is given. It cannot open a bundle.",
+		Flags:  []cli.Flag{&cli.StringFlag{Name: "signers", Usage: "allowed_signers `FILE`, as ssh-keygen(1) reads it"}},
+		Action: Run(runVerify),
+	}, Help{Examples: []string{p.Name + " verify request.azc --signers allowed_signers"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Partial}})
+}
+
+type verdict struct {
+	File   string `json:"file"`
+	Good   bool   `json:"good"`
+	Sender string `json:"sender,omitempty"`
+	Kind   string `json:"kind,omitempty"`
+	Bundle string `json:"bundle,omitempty"`
+	Digest string `json:"digest,omitempty"`
+	Size   int    `json:"size,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+func runVerify(_ context.Context, e *Env, c *cli.Context) error {
+	args, err := Args(c, "BUNDLE…")
+	if err != nil {
+		return err
+	}
+	signers, err := e.signers(c.String("signers"))
+	if err != nil {
+		return err
+	}
+	var verdicts []verdict
+	var failed error
+	for _, path := range args {
+		v, err := e.verifyOne(path, signers)
+		if err != nil {
+			v.Error = err.Error()
+			failed = err
+		}
+		verdicts = append(verdicts, v)
+	}
+	e.Console.Result("verify", map[string]any{"bundles": verdicts}, func(w io.Writer) {
+		for _, v := range verdicts {
+			if v.Good {
+				fmt.Fprintf(w, "good     %q: %s %s from %q, digest %s\n", v.File, v.Kind, v.Bundle, v.Sender, v.Digest)
+			} else {
+				fmt.Fprintf(w, "REFUSED  %q: %s\n", v.File, v.Error)
+			}
+		}
+	})
+	return failed
+}
+
+func (e *Env) verifyOne(path string, signers []signer) (verdict, error) {
+	v := verdict{File: path}
+	raw, err := e.ReadBundle(path)
+	if err != nil {
+		return v, err
+	}
+	b, err := bundle.Split(raw)
+	if err != nil {
+		return v, err
+	}
+	ver, err := outside(b)
+	if err != nil {
+		return v, err
+	}
+	for _, s := range signers {
+		if bytes.Equal(s.key.Marshal(), ver.Signers[0].Marshal()) {
+			m := ver.Manifest
+			return verdict{File: path, Good: true, Sender: s.name, Kind: string(m.Kind), Bundle: m.Bundle.String(), Digest: b.Digest().String(), Size: len(raw)}, nil
+		}
+	}
+	return v, fault.New(fault.NotForUs, "bundle %s is signed by %s, which is not among the allowed signers", ver.Manifest.Bundle, ver.Manifest.From)
+}
+
+type signer struct {
+	name string
+	key  ssh.PublicKey
+}
+
+// signers reads the allowed keys from a file, or takes our own and the pinned.
+func (e *Env) signers(file string) ([]signer, error) {
+	if file == "" {
+		s, err := e.Reading()
+		if err != nil {
+			return nil, fault.New(fault.Usage, "verify needs the allowed signers, and there is no state folder to take them from").Hint("%s verify BUNDLE --signers allowed_signers", e.Program)
+		}
+		out := []signer{{s.Card.Label, s.Card.Key}}
+		for _, p := range s.Peers {
+			out = append(out, signer{p.Label(), p.Card.Key})
+		}
+		return out, nil
+	}
+	raw, err := medium.ReadText(file, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	var out []signer
+	for n, line := range strings.Split(string(raw), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		names, rest, _ := strings.Cut(line, " ")
+		key, _, options, _, err := ssh.ParseAuthorizedKey([]byte(rest))
+		if err != nil {
+			return nil, fault.New(fault.Usage, "line %d of %q is not a line of an allowed_signers file", n+1, file)
+		}
+		if !allowed(options) {
+			continue
+		}
+		out = append(out, signer{names, key})
+	}
+	if len(out) == 0 {
+		return nil, fault.New(fault.Usage, "%q names no key that may sign in the namespace %s", file, bundle.Namespace)
+	}
+	return out, nil
+}
+
+// allowed reads the options of an allowed_signers line: the namespaces must hold
+// ours, and what this program does not understand allows nothing.
+func allowed(options []string) bool {
+	for _, o := range options {
+		list, ok := strings.CutPrefix(o, "namespaces=")
+		if !ok {
+			return false
+		}
+		found := false
+		for _, ns := range strings.Split(strings.Trim(list, `"`), ",") {
+			found = found || ns == bundle.Namespace
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+func putVerb(p Program) *cli.Command {
+	return Describe(&cli.Command{
+		Name: "put", Usage: "write a bundle to a stick or folder", ArgsUsage: "BUNDLE DIR",
+		Description: "Checks the bundle, writes it under its own short name, syncs, reads it back and compares.\n" +
+			"BUNDLE is a path, or the name of a bundle in the state folder.",
+		Action: Run(runPut),
+	}, Help{Examples: []string{p.Name + " put request.azc /media/stick"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.Medium}})
+}
+
+func runPut(_ context.Context, e *Env, c *cli.Context) error {
+	args, err := Args(c, "BUNDLE", "DIR")
+	if err != nil {
+		return err
+	}
+	raw, err := e.ReadBundle(args[0])
+	if err != nil {
+		return err
+	}
+	b, err := bundle.Split(raw)
+	if err != nil {
+		return err
+	}
+	v, err := outside(b)
+	if err != nil {
+		return err
+	}
+	m := v.Manifest
+	r, err := medium.Put(args[1], medium.Name(string(m.Kind), m.Bundle.String()), b.Text())
+	if err != nil {
+		return err
+	}
+	if err := e.noteExport(m, b, r.Path); err != nil {
+		return err
+	}
+	e.Console.Result("put", map[string]any{"path": r.Path, "size": r.Size, "sha256": r.SHA256, "already": r.Already}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s  %d bytes  SHA-256 %s\nread back and equal: safe to remove\n", r.Path, r.Size, r.SHA256)
+	})
+	return nil
+}
+
+// noteExport journals that one of our own bundles left on a medium. Somebody
+// else's bundle, or a machine without a state folder, has nothing to note.
+func (e *Env) noteExport(m *bundle.Manifest, b *bundle.Bundle, to string) error {
+	view, err := e.Reading()
+	if err != nil || bundle.KeyFingerprint(view.Card.Key) != m.From || m.Kind == bundle.KindPairing {
+		return nil
+	}
+	s, err := e.Station()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	event, trip := "put", ""
+	if t, ok := s.Ledger.FindByDigest(b.Digest().String()); ok {
+		trip = t.ID
+		if t.State == ledger.Requested || t.State == ledger.Exported {
+			event = ledger.Exported
+		}
+	}
+	_, err = s.Ledger.Append(event, trip, map[string]string{"to": ledger.Clean(to), "bundle": m.Bundle.String()})
+	return err
+}
+
+func takeVerb(p Program, side Side) *cli.Command {
+	return Describe(&cli.Command{
+		Name: "take", Usage: "read the bundles from a stick or folder", ArgsUsage: "DIR",
+		Description: "Reads the top folder, keeps what is from a pinned peer, for this side and not used yet, and names the next command.\n" +
+			"What is foreign, damaged or used is named with the reason and left alone.",
+		Action: Run(func(ctx context.Context, e *Env, c *cli.Context) error { return runTake(ctx, e, c, side) }),
+	}, Help{Examples: []string{p.Name + " take /media/stick"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Medium, fault.NothingYet, fault.Partial}})
+}
+
+// taken is what became of one file on a medium.
+type taken struct {
+	Name   string `json:"name"`
+	Kind   string `json:"kind,omitempty"`
+	Bundle string `json:"bundle,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Next   string `json:"next,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+func runTake(ctx context.Context, e *Env, c *cli.Context, side Side) error {
+	args, err := Args(c, "DIR")
+	if err != nil {
+		return err
+	}
+	dir := args[0]
+	entries, skipped, err := medium.Take(dir)
+	if err != nil {
+		return err
+	}
+	s, err := e.Station()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var all []taken
+	var refused error
+	good, bad := 0, 0
+	for _, sk := range skipped {
+		all = append(all, taken{Name: sk.Name, Error: sk.Reason.Error()})
+		refused = fault.New(fault.Medium, "%s", sk)
+		bad++
+	}
+	for _, entry := range entries {
+		t, err := s.take(ctx, entry, side)
+		if err != nil {
+			t.Error = err.Error()
+			refused = err
+			if fault.KindOf(err) != fault.NotForUs { // a stick may serve several sites
+				bad++
+			}
+		} else {
+			good++
+		}
+		all = append(all, t)
+	}
+	e.Console.Result("take", map[string]any{"dir": dir, "files": all}, func(w io.Writer) {
+		for _, t := range all {
+			switch {
+			case t.Error != "":
+				fmt.Fprintf(w, "left   %q: %s\n", t.Name, t.Error)
+			case t.Next != "":
+				fmt.Fprintf(w, "taken  %q: %s %s\n       next: %s\n", t.Name, t.Kind, t.Bundle, t.Next)
+			default:
+				fmt.Fprintf(w, "taken  %q: %s %s\n", t.Name, t.Kind, t.Bundle)
+			}
+		}
+	})
+	switch {
+	case len(all) == 0:
+		return fault.New(fault.NothingYet, "folder %q holds no bundle", dir)
+	case good == 0:
+		return refused
+	case bad > 0:
+		return fault.New(fault.Partial, "%d of %d bundles were taken; the last refusal: %w", good, len(all), refused)
+	}
+	return nil
+}
+
+func (s *Station) take(ctx context.Context, entry medium.Entry, side Side) (taken, error) {
+	t := taken{Name: entry.Name}
+	b, err := bundle.Split(entry.Data)
+	if err != nil {
+		return t, err
+	}
+	peer, v, err := trust.Verify(s.Card, s.Peers, b, side.Takes...)
+	if err != nil {
+		return t, err
+	}
+	t.Kind, t.Bundle = string(v.Manifest.Kind), v.Manifest.Bundle.String()
+	if err := side.Usable(s, v, b); err != nil {
+		return t, err
+	}
+	name := medium.Name(t.Kind, t.Bundle)
+	if err := s.Ledger.Keep(name, b.Text()); err != nil {
+		return t, err
+	}
+	if _, err := s.Ledger.Append("took", "", map[string]string{"bundle": t.Bundle, "kind": t.Kind, "peer": peer.Label(), "digest-taken": b.Digest().String()}); err != nil {
+		return t, err
+	}
+	t.Path = s.Path(name)
+	t.Next, err = side.Took(ctx, s, v, b, t.Path)
+	return t, err
+}

@@ -1,0 +1,392 @@
+package appkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/azs-courier/azs-courier/shared/bundle"
+	"github.com/azs-courier/azs-courier/shared/clock"
+	"github.com/azs-courier/azs-courier/shared/console"
+	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/medium"
+	"github.com/azs-courier/azs-courier/shared/trust"
+)
+
+func initVerb(p Program) *cli.Command {
+	return Describe(&cli.Command{
+		Name: "init", Usage: "make keys and state folder",
+		Description: "Makes the state folder, an SSH signing key, a hybrid post-quantum age identity and the pairing card.\n" +
+			"The keys stand under a passphrase, which is asked for twice, or read from --passphrase-file.\n" +
+			"The label stands in the card and crosses in clear: it should not tell whose site it is.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "label", Usage: "name of this side on the card (default: role and four Random characters)"},
+			&cli.BoolFlag{Name: "insecure-no-passphrase", Usage: "keep the keys in clear: who copies the folder can act as this side"},
+		},
+		Action: Run(runInit),
+	}, Help{
+		Examples: []string{p.Name + " init --label site-a", p.Name + " init --label site-a --passphrase-file pass.txt"},
+		Exit:     []fault.Kind{fault.Usage, fault.Medium, fault.Locked},
+	})
+}
+
+func runInit(_ context.Context, e *Env, c *cli.Context) error {
+	if _, err := Args(c); err != nil {
+		return err
+	}
+	label := c.String("label")
+	if label == "" {
+		id, err := bundle.NewID(Random)
+		if err != nil {
+			return err
+		}
+		label = e.Role + "-" + id.Short()[:4]
+	}
+	if err := trust.CheckLabel(label); err != nil {
+		return err
+	}
+	store := trust.At(e.Home)
+	if card, err := store.Card(); err == nil {
+		return fault.New(fault.Usage, "state folder %s has the identity of %s %q already", e.Home, card.Role, card.Label).Hint("%s card", e.Program)
+	}
+	p := trust.Protection{Insecure: c.Bool("insecure-no-passphrase")}
+	var err error
+	switch {
+	case p.Insecure && e.PassphraseFile != "":
+		return fault.New(fault.Usage, "--insecure-no-passphrase and --passphrase-file contradict each other")
+	case p.Insecure:
+		e.Console.Warn("the keys are kept in clear: who copies %s can act as %q", e.Home, label)
+	case e.PassphraseFile != "":
+		if p.Passphrase, err = e.LoadSecretFile(e.PassphraseFile); err == nil {
+			err = console.CheckPassphrase(p.Passphrase)
+		}
+	default:
+		p.Passphrase, err = e.Console.NewPassphrase("passphrase for the new identity")
+	}
+	if err != nil {
+		return err
+	}
+	l, err := ledger.Create(e.Home, ledger.Role(e.Role), e.Clock)
+	if errors.Is(err, fs.ErrExist) { // an init that was killed before the card was written
+		l, err = ledger.Open(e.Home, ledger.Role(e.Role), e.Clock)
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	card, err := store.Create(e.Role, label, p, e.Clock.Now(), Random)
+	if err != nil {
+		return err
+	}
+	if _, err := l.Append("keys", "", map[string]string{"label": label, "key": string(card.Fingerprint()), "card": card.Digest().String()}); err != nil {
+		return err
+	}
+	e.Console.Result("init", map[string]any{"home": e.Home, "role": e.Role, "label": label, "key": card.Fingerprint(), "protected": !p.Insecure}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s %q is ready\n  state folder  %s\n  signing key   %s\n  next          %s card --out %s.azc\n", e.Role, label, e.Home, card.Fingerprint(), e.Program, label)
+	})
+	return nil
+}
+
+func cardVerb(p Program) *cli.Command {
+	return Describe(&cli.Command{
+		Name: "card", Usage: "print the pairing card of this side",
+		Description: "The card holds the public keys and the label, signed by itself. It may travel by any way and holds no secret.\n" +
+			"Its own twelve words are printed beside it, for a peer that pairs before this side has the peer's card.",
+		Flags:  []cli.Flag{&cli.StringFlag{Name: "out", Usage: "write the card to `FILE` instead of standard output"}},
+		Action: Run(runCard),
+	}, Help{Examples: []string{p.Name + " card --out card.azc"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}})
+}
+
+func runCard(_ context.Context, e *Env, c *cli.Context) error {
+	if _, err := Args(c); err != nil {
+		return err
+	}
+	s, err := e.Reading()
+	if err != nil {
+		return err
+	}
+	text, words := s.Card.Bundle.Text(), trust.CardWords(s.Card)
+	out := c.String("out")
+	if out != "" {
+		if err := medium.Save(out, text, false); err != nil {
+			return err
+		}
+	}
+	e.Console.Say("card of %s %q, key %s\nwords of the card: %s", s.Card.Role, s.Card.Label, s.Card.Fingerprint(), words)
+	if e.Console.JSON() || out != "" {
+		e.Console.Result("card", map[string]any{"role": s.Card.Role, "label": s.Card.Label, "key": s.Card.Fingerprint(), "recipients": s.Card.Recipients,
+			"words": words.String(), "card": string(text), "file": out}, func(w io.Writer) { fmt.Fprintln(w, out) })
+		return nil
+	}
+	e.Console.Data(text)
+	return nil
+}
+
+func wordsVerb(p Program) *cli.Command {
+	return Describe(&cli.Command{
+		Name: "words", Usage: "print the twelve words of a pair", ArgsUsage: "[CARD]",
+		Description: "With the card of the other side: the words of the pair, which are the same on both sides when both hold the same two cards.\n" +
+			"With the own card, or without a card: the words of the own card alone. Nothing is pinned.",
+		Action: Run(runWords),
+	}, Help{Examples: []string{p.Name + " words card.azc", p.Name + " words"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Locked}})
+}
+
+func runWords(ctx context.Context, e *Env, c *cli.Context) error {
+	args, err := Args(c, "[CARD]")
+	if err != nil {
+		return err
+	}
+	s, err := e.Reading()
+	if err != nil {
+		return err
+	}
+	card := s.Card
+	if len(args) > 0 {
+		if card, err = s.readCard(ctx, args[0]); err != nil {
+			return err
+		}
+	}
+	words, of := trust.CardWords(card), "card"
+	if card.Digest() != s.Card.Digest() {
+		of = "pair"
+		if words, err = trust.PairWords(s.Card, card); err != nil {
+			return err
+		}
+	}
+	e.Console.Result("words", map[string]any{"of": of, "label": card.Label, "words": words.String()}, func(w io.Writer) { fmt.Fprintln(w, words) })
+	return nil
+}
+
+// readCard reads a card, or the card that rides inside a request.
+func (s *Station) readCard(ctx context.Context, path string) (*trust.Card, error) {
+	raw, err := s.Env.ReadBundle(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.Split(raw)
+	if err != nil {
+		return nil, err
+	}
+	if m, err := b.Peek(); err == nil && m.Kind == bundle.KindRequest {
+		id, err := s.Unlock(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return id.CardInside(b)
+	}
+	return trust.ReadCard(raw)
+}
+
+func pairVerb(p Program) *cli.Command {
+	exits := []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Locked}
+	return Describe(&cli.Command{
+		Name: "pair", Usage: "pin the other side by its card", ArgsUsage: "CARD",
+		Description: "Shows the words of the pair with four blanks; the other operator reads those four out and they are typed.\n" +
+			"The other side does the same with its own four. A relay may take the card out of an agent's first request.\n" +
+			"--card-words compares the words of the card alone, for an agent whose own card the relay does not have yet.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "expect-words", Usage: "the twelve `WORDS` that the other side printed, for scripts"},
+			&cli.BoolFlag{Name: "card-words", Usage: "compare the words of the card instead of the words of the pair"},
+			&cli.BoolFlag{Name: "replace", Usage: "replace the card that is pinned under the same label"},
+		},
+		Action: Run(runPair),
+		Subcommands: []*cli.Command{
+			Describe(&cli.Command{Name: "show", Usage: "list the pinned peers", Description: "Lists label, key, pair id and day of every pinned peer.", Action: Run(runPairShow)},
+				Help{Examples: []string{p.Name + " pair show"}, Exit: []fault.Kind{fault.Locked}}),
+			Describe(&cli.Command{Name: "revoke", Usage: "stop believing a peer", ArgsUsage: "LABEL", Description: "Bundles of the peer are refused from now on. Its record is kept in the state folder.", Action: Run(runPairRevoke)},
+				Help{Examples: []string{p.Name + " pair revoke site-a"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}}),
+			Describe(&cli.Command{Name: "export-signers", Usage: "write an allowed_signers file for a kiosk", ArgsUsage: "FILE",
+				Description: "Writes the keys of this side and of every pinned peer in the format of ssh-keygen(1), to FILE or, as -, to standard output.", Action: Run(runExportSigners)},
+				Help{Examples: []string{p.Name + " pair export-signers allowed_signers"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}}),
+		},
+	}, Help{
+		Examples: []string{p.Name + " pair card.azc", p.Name + ` pair card.azc --expect-words "abandon ability able about above absent absorb abstract absurd abuse access accident"`, p.Name + " pair show"},
+		Exit:     exits,
+	})
+}
+
+func runPair(ctx context.Context, e *Env, c *cli.Context) error {
+	args, err := Args(c, "CARD")
+	if err != nil {
+		return err
+	}
+	s, err := e.Station()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	card, err := s.readCard(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	words, err := trust.PairWords(s.Card, card)
+	if err != nil {
+		return err
+	}
+	by := "words of the pair"
+	if c.Bool("card-words") {
+		words, by = trust.CardWords(card), "words of the card"
+	}
+	for _, p := range s.Peers {
+		if p.Card.Digest() == card.Digest() {
+			return s.reportPair(p, true)
+		}
+		if p.Label() == card.Label && !c.Bool("replace") {
+			return fault.New(fault.Usage, "another card is pinned under the label %q since %s, its key is %s, the new one's is %s", card.Label, clock.Format(p.Pinned), p.Card.Fingerprint(), card.Fingerprint()).
+				Hint("%s pair %s --replace", e.Program, args[0])
+		}
+	}
+	if err := s.compareWords(words, card, c.String("expect-words")); err != nil {
+		return err
+	}
+	peer, old, err := s.Store.Pin(card, by, e.Clock.Now(), c.Bool("replace"))
+	if err != nil {
+		return err
+	}
+	data := map[string]string{"label": card.Label, "key": string(card.Fingerprint()), "pair-id": peer.Pair.String(), "words": words.String(), "by": by}
+	if old != nil {
+		oldWords, err := trust.PairWords(s.Card, old.Card)
+		if err != nil {
+			return err
+		}
+		data["replaced-key"], data["replaced-words"] = string(old.Card.Fingerprint()), oldWords.String()
+		e.Console.Say("replaces key %s with the words: %s", old.Card.Fingerprint(), oldWords)
+	}
+	if _, err := s.Ledger.Append("paired", "", data); err != nil {
+		return err
+	}
+	return s.reportPair(peer, false)
+}
+
+// compareWords compares with what the other side printed, or asks for the four
+// hidden words, at most three times.
+func (s *Station) compareWords(words trust.Words, card *trust.Card, expected string) error {
+	e := s.Env
+	if expected != "" {
+		return words.Expect(expected)
+	}
+	positions, err := trust.Positions(Random, e.Role)
+	if err != nil {
+		return err
+	}
+	e.Console.Say("card of %s %q, key %s\nThe words, to read out to the other operator:\n\n%s\nThe other operator reads the blank ones out.", card.Role, card.Label, card.Fingerprint(), words.Hide(positions))
+	misses := 0
+	for _, at := range positions {
+		for {
+			typed, err := e.Console.Ask(fmt.Sprintf("word %d: ", at), `--expect-words "…"`)
+			if err != nil {
+				return err
+			}
+			if err = words.Check(at, typed); err == nil {
+				break
+			}
+			if misses++; misses == 3 {
+				return err
+			}
+			e.Console.Say("that is not word %d; the first four letters are enough", at)
+		}
+	}
+	return nil
+}
+
+func (s *Station) reportPair(p trust.Peer, already bool) error {
+	s.Env.Console.Result("pair", peerView(p, already), func(w io.Writer) {
+		was := "is pinned"
+		if already {
+			was = "was pinned already"
+		}
+		fmt.Fprintf(w, "%s %q %s\n  key   %s\n  pair  %s\n", p.Card.Role, p.Label(), was, p.Card.Fingerprint(), p.Pair)
+	})
+	return nil
+}
+
+type peerJSON struct {
+	Role    string             `json:"role"`
+	Label   string             `json:"label"`
+	Key     bundle.Fingerprint `json:"key"`
+	Pair    string             `json:"pair"`
+	Pinned  string             `json:"pinned"`
+	By      string             `json:"by"`
+	Already bool               `json:"already,omitempty"`
+}
+
+func peerView(p trust.Peer, already bool) peerJSON {
+	return peerJSON{p.Card.Role, p.Label(), p.Card.Fingerprint(), p.Pair.String(), clock.Format(p.Pinned), p.By, already}
+}
+
+func runPairShow(_ context.Context, e *Env, c *cli.Context) error {
+	if _, err := Args(c); err != nil {
+		return err
+	}
+	s, err := e.Reading()
+	if err != nil {
+		return err
+	}
+	peers := []peerJSON{}
+	for _, p := range s.Peers {
+		peers = append(peers, peerView(p, false))
+	}
+	e.Console.Result("peers", map[string]any{"peers": peers}, func(w io.Writer) {
+		if len(peers) == 0 {
+			fmt.Fprintln(w, "no peer is pinned")
+		}
+		for _, p := range peers {
+			fmt.Fprintf(w, "%s %q\n  key     %s\n  pair    %s\n  pinned  %s by the %s\n", p.Role, p.Label, p.Key, p.Pair, p.Pinned, p.By)
+		}
+	})
+	return nil
+}
+
+func runPairRevoke(_ context.Context, e *Env, c *cli.Context) error {
+	args, err := Args(c, "LABEL")
+	if err != nil {
+		return err
+	}
+	s, err := e.Station()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	p, err := s.Store.Revoke(args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := s.Ledger.Append("revoked", "", map[string]string{"label": p.Label(), "key": string(p.Card.Fingerprint()), "pair-id": p.Pair.String()}); err != nil {
+		return err
+	}
+	e.Console.Result("revoked", peerView(p, false), func(w io.Writer) {
+		fmt.Fprintf(w, "%s %q with key %s is no longer believed\n", p.Card.Role, p.Label(), p.Card.Fingerprint())
+	})
+	return nil
+}
+
+func runExportSigners(_ context.Context, e *Env, c *cli.Context) error {
+	args, err := Args(c, "FILE")
+	if err != nil {
+		return err
+	}
+	s, err := e.Reading()
+	if err != nil {
+		return err
+	}
+	text, err := s.Store.Signers()
+	if err != nil {
+		return err
+	}
+	file := args[0]
+	if file == "-" {
+		e.Console.Data(text)
+		return nil
+	}
+	if err := medium.Save(file, text, false); err != nil {
+		return err
+	}
+	e.Console.Result("signers", map[string]any{"file": file, "signers": strings.Count(string(text), "\n")}, func(w io.Writer) { fmt.Fprintln(w, file) })
+	return nil
+}

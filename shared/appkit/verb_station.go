@@ -1,0 +1,117 @@
+package appkit
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/azs-courier/azs-courier/shared/bundle"
+	"github.com/azs-courier/azs-courier/shared/clock"
+	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/ledger"
+	"github.com/azs-courier/azs-courier/shared/medium"
+	"github.com/azs-courier/azs-courier/shared/secret"
+	"github.com/azs-courier/azs-courier/shared/trust"
+)
+
+// Station is an open state folder: the ledger, the pinned peers, and, once it is
+// unlocked, the identity.
+type Station struct {
+	Env    *Env
+	Store  trust.Store
+	Ledger *ledger.Ledger
+	Card   *trust.Card
+	Peers  []trust.Peer
+}
+
+// Station opens the state folder for writing; no other process can until Close.
+func (e *Env) Station() (*Station, error) { return e.station(ledger.Open) }
+
+// Reading opens the state folder beside a process that may be writing.
+func (e *Env) Reading() (*Station, error) { return e.station(ledger.View) }
+
+func (e *Env) station(open func(string, ledger.Role, clock.Clock) (*ledger.Ledger, error)) (*Station, error) {
+	l, err := open(e.Home, ledger.Role(e.Role), e.Clock)
+	if err != nil {
+		return nil, err
+	}
+	s := &Station{Env: e, Store: trust.At(e.Home), Ledger: l}
+	if s.Card, err = s.Store.Card(); err == nil {
+		s.Peers, err = s.Store.Peers()
+	}
+	if err != nil {
+		l.Close()
+		if fault.KindOf(err) == fault.Locked {
+			err = fault.New(fault.Locked, "%w", err).Hint("%s init", e.Program)
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close gives the state folder back.
+func (s *Station) Close() { s.Ledger.Close() }
+
+// Unlock opens the identity, with the passphrase file or by asking.
+func (s *Station) Unlock(context.Context) (*trust.Identity, error) {
+	return s.Store.Unlock(func() (secret.Text, error) {
+		if s.Env.PassphraseFile != "" {
+			return s.Env.LoadSecretFile(s.Env.PassphraseFile)
+		}
+		return s.Env.Console.Passphrase("passphrase of the " + s.Env.Role + "'s identity")
+	})
+}
+
+// Path returns where a bundle that is kept in the state folder lies.
+func (s *Station) Path(file string) string { return filepath.Join(s.Env.Home, "bundles", file) }
+
+// ReadBundle reads a bundle by the path that the operator gave, or by its name in
+// the state folder.
+func (e *Env) ReadBundle(arg string) ([]byte, error) {
+	raw, err := medium.ReadFile(arg)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Base(arg) == arg {
+		if kept, kerr := medium.ReadFile(filepath.Join(e.Home, "bundles", arg)); kerr == nil {
+			return kept, nil
+		}
+	}
+	return raw, err
+}
+
+// Out is where a sealed bundle goes: a file, standard output, a stick. With none
+// of them it stays in the state folder only.
+type Out struct {
+	File string // "-" is standard output
+	Dir  string
+}
+
+// Write writes the bundle to every place that was asked for and returns them in
+// the operator's words.
+func (e *Env) Write(o Out, kind bundle.Kind, id bundle.ID, text []byte) ([]string, error) {
+	var places []string
+	switch o.File {
+	case "":
+	case "-":
+		e.Console.Data(text)
+		places = append(places, "standard output")
+	default:
+		if err := medium.Save(o.File, text, false); err != nil {
+			return places, err
+		}
+		places = append(places, o.File)
+	}
+	if o.Dir != "" {
+		r, err := medium.Put(o.Dir, medium.Name(string(kind), id.String()), text)
+		if err != nil {
+			return places, err
+		}
+		e.Console.Say("%s is on the medium, %d bytes, read back and equal: safe to remove", r.Path, r.Size)
+		places = append(places, r.Path)
+	}
+	return places, nil
+}
+
+// Random is the randomness of ids and word positions.
+var Random io.Reader = rand.Reader
