@@ -219,7 +219,9 @@ func TestTornTwiceKeepsBothPieces(t *testing.T) {
 	}
 }
 
-// FuzzJournal: what is accepted, re-encodes to the same bytes.
+// FuzzJournal: what is accepted, re-encodes to the same bytes. Run it with
+// -fuzzminimizetime=10x: by default the minute that Go may spend on shortening
+// one input of many lines takes a short run's whole time, and nothing is tried.
 func FuzzJournal(f *testing.F) {
 	_, l := journalOfSix(f)
 	f.Add(join(l...))
@@ -263,6 +265,37 @@ func FuzzLine(f *testing.F) {
 		e, err := parse(line)
 		if err == nil && !bytes.Equal(e.Line(), line) {
 			t.Errorf("re-encodes to other bytes:\n%q\n%q", line, e.Line())
+		}
+	})
+}
+
+// FuzzAppend: what can be appended, can be opened again. Otherwise one odd name
+// in one line would shut a side out of its own journal.
+func FuzzAppend(f *testing.F) {
+	f.Add("put", "T", "label", "a<b>&\u2028")
+	f.Add(Admitted, "T", "seq-in", "9")
+	f.Add(Seen, "U", "digest", digestB)
+	f.Add("paired", "", "pair", "\xff")
+	f.Fuzz(func(t *testing.T, event, trip, key, value string) {
+		journal := forge(Entry{Event: eventInit, Data: map[string]string{"role": "relay"}},
+			Entry{Event: Seen, Trip: "T", Data: map[string]string{"digest": digestA}})
+		fold, _, err := load(journal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := map[string]string{"pair": "P"}
+		data[key] = value
+		e, line, err := fold.next(noon, event, trip, data)
+		if err != nil {
+			return
+		}
+		fold.add(e, line)
+		again, torn, err := load(append(journal, line...))
+		if err != nil || len(torn) > 0 || again.head != fold.head {
+			t.Fatalf("appended and not opened: %v, %d bytes torn\n%q", err, len(torn), line)
+		}
+		if got := again.entries[2].Data[key]; got != value {
+			t.Errorf("%q came back as %q", value, got)
 		}
 	})
 }

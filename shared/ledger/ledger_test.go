@@ -174,6 +174,22 @@ func TestATripFromTheFirstLineToTheLast(t *testing.T) {
 	}
 }
 
+// Threat: an old bundle is written to a stick again, with its old number; the
+// next one must not get a number that was given before.
+func TestTheHighestSequenceNumberCounts(t *testing.T) {
+	l, dir := newLedger(t, Agent)
+	for _, seq := range []string{"3", "10", "9"} {
+		mustAppend(t, l, "put", "", map[string]string{"pair": "P", "seq-out": seq, "seq-in": seq})
+	}
+	mustAppend(t, l, "put", "", map[string]string{"pair": "Q", "seq-out": "70", "seq-in": "70"})
+	mustClose(t, l)
+	for name, l := range map[string]*Ledger{"before": l, "opened again": mustOpen(t, dir, Agent)} {
+		if next, in := l.NextSeq("P"), l.LastSeqIn("P"); next != 11 || in != 10 {
+			t.Errorf("%s: next seq %d and last seq in %d, want 11 and 10", name, next, in)
+		}
+	}
+}
+
 // The bytes are a format: they are compared as they are, not through our own
 // reader.
 func TestTheSpellingOfALine(t *testing.T) {
