@@ -1,0 +1,106 @@
+# azs-courier. `make demo` rehearses the whole trip, `make test` runs every test.
+# Both install what a fresh Debian with Go and git lacks.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+BIN      := bin
+CACHE    := .cache
+PROGRAMS := azs-agent azs-relay azuretest
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+GOFLAGS_BUILD := -trimpath -ldflags=-s\ -w
+MODULES  := shared agent relay
+PACKAGES  = $$(go list -f '{{.Dir}}/...' -m)
+PLATFORMS := linux/amd64 linux/arm64 windows/amd64 windows/arm64 darwin/amd64 darwin/arm64
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+AGE         := filippo.io/age/cmd/age@v1.3.2
+
+FUZZTIME ?= 10s
+BENCHTIME ?= 1s
+
+azs-agent_DIR := ./agent
+azs-relay_DIR := ./relay
+azuretest_DIR := ./relay/cmd/azuretest
+
+export CGO_ENABLED = 0
+
+.PHONY: build demo test unit faults race cross standalone lint tidy bench fuzz-smoke tools clean $(PROGRAMS)
+
+build: $(PROGRAMS)
+
+$(PROGRAMS):
+	@mkdir -p $(BIN)
+	go build $(GOFLAGS_BUILD) -o $(BIN)/$@ $($@_DIR)
+
+# The trip, end to end, on simulated far ends.
+demo: build
+	@./testdata/demo.sh
+
+# Everything that must hold before a change lands.
+test: tools build standalone unit faults
+
+unit:
+	AZS_REQUIRE_BIN=1 AZS_REQUIRE_NPM=1 go test $(PACKAGES)
+
+# The same code with its write boundaries made visible: a test kills its own
+# process at every one of them.
+faults:
+	go test -tags faultinject ./shared/internal/atomicfile ./shared/medium ./shared/ledger ./agent/internal/flow ./relay/internal/flow
+
+# Each module by itself, as somebody builds it who has only that folder's go.mod.
+standalone:
+	@for m in $(MODULES); do echo "GOWORK=off build of $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
+
+race: build
+	AZS_REQUIRE_BIN=1 CGO_ENABLED=1 go test -race $(PACKAGES)
+
+cross:
+	@for p in $(PLATFORMS); do for b in azs-agent azs-relay; do echo "$$p $$b"; \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} go build $(GOFLAGS_BUILD) -o $(CACHE)/cross/$$b-$${p%/*}-$${p#*/} ./$${b#azs-}; done; done
+
+lint: $(CACHE)/bin/staticcheck
+	@bad=$$(gofmt -l $(MODULES)); if [ -n "$$bad" ]; then echo "gofmt: $$bad"; exit 1; fi
+	go vet $(PACKAGES)
+	GOOS=windows go vet $(PACKAGES)
+	GOOS=darwin go vet $(PACKAGES)
+	$(CACHE)/bin/staticcheck $(PACKAGES)
+
+tidy:
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
+	go work sync
+
+# Sizes and times, ours and the peers' in one run.
+bench: build $(CACHE)/bin/age
+	AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./shared/bundle ./shared/ledger ./relay
+
+fuzz-smoke:
+	@for m in $(MODULES); do (cd $$m; for d in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$d/*_test.go | cut -c6- | sort -u); do \
+	    echo "$$m $$d $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$d; done; done); done
+
+$(CACHE)/bin/staticcheck:
+	GOBIN=$(CURDIR)/$(CACHE)/bin go install $(STATICCHECK)
+
+$(CACHE)/bin/age:
+	GOBIN=$(CURDIR)/$(CACHE)/bin go install $(AGE)
+
+# What the tests use beside Go: ssh-keygen as the second opinion on signatures,
+# Microsoft's own npm client as the second opinion on the simulated Azure.
+tools: testdata/npm/node_modules/.installed
+	@need() { command -v "$$1" >/dev/null || missing="$$missing $$2"; }; missing=; \
+	need ssh-keygen openssh-client; need gcc gcc; \
+	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
+
+testdata/npm/node_modules/.installed: testdata/npm/package-lock.json
+	@command -v npm >/dev/null || $(call apt,npm nodejs)
+	npm ci --prefix testdata/npm --no-audit --no-fund --loglevel=error
+	@touch $@
+
+define apt
+{ sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); }
+endef
+
+clean:
+	rm -rf $(BIN) $(CACHE) testdata/npm/node_modules
