@@ -55,7 +55,7 @@ AZS_ARM_ENDPOINT=$(field arm) AZS_CA_FILE=$(field caFile) AZS_TENANT=$(field ten
 run azs-relay register stick/azs-request-*.azc --dry-run --passphrase-file relay.pass
 
 say "Outside: register, lock, fetch the key, seal the answer onto the stick"
-run azs-relay register stick/azs-request-*.azc --put stick --passphrase-file relay.pass
+run azs-relay register stick/azs-request-*.azc --yes --put stick --passphrase-file relay.pass
 
 say "Inside: open the answer, check it against the request, write the key for the official cmdlet, make a receipt"
 run azs-agent take stick

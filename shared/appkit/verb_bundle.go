@@ -21,7 +21,7 @@ import (
 func inspectVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "inspect", Usage: "show the cover sheet of a bundle", ArgsUsage: "BUNDLE",
-		Description: "Shows what the outside says and whether its signatures fit. A bundle from a pinned peer for this side is\n" +
+		Description: "Shows what the outside says and whether its signatures fit. A bundle from a pinned peer for this side is " +
 			"opened too; the token or key in it is never shown, only its length and digest. Nothing is changed.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "outside", Usage: "do not open the bundle, ask for no passphrase"}},
 		Action: Run(runInspect),
@@ -192,7 +192,7 @@ func (e *Env) standing(ctx context.Context, b *bundle.Bundle, sheet *cover, open
 func verifyVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "verify", Usage: "check who sent bundles, without any key", ArgsUsage: "BUNDLE…",
-		Description: "For the transfer kiosk: checks signatures, sender and digest against an allowed_signers file\n" +
+		Description: "For the transfer kiosk: checks signatures, sender and digest against an allowed_signers file " +
 			"(see pair export-signers), or against the pinned peers when no file is given. It cannot open a bundle.",
 		Flags:  []cli.Flag{&cli.StringFlag{Name: "signers", Usage: "allowed_signers `FILE`, as ssh-keygen(1) reads it"}},
 		Action: Run(runVerify),
@@ -330,7 +330,7 @@ func allowed(options []string) bool {
 func putVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "put", Usage: "write a bundle to a stick or folder", ArgsUsage: "BUNDLE DIR",
-		Description: "Checks the bundle, writes it under its own short name, syncs, reads it back and compares.\n" +
+		Description: "Checks the bundle, writes it under its own short name, syncs, reads it back and compares. " +
 			"BUNDLE is a path, or the name of a bundle in the state folder.",
 		Action: Run(runPut),
 	}, Help{Examples: []string{p.Name + " put request.azc /media/stick"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.Medium}})
@@ -393,7 +393,7 @@ func (e *Env) noteExport(m *bundle.Manifest, b *bundle.Bundle, to string) error 
 func takeVerb(p Program, side Side) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "take", Usage: "read the bundles from a stick or folder", ArgsUsage: "DIR",
-		Description: "Reads the top folder, keeps what is from a pinned peer, for this side and not used yet, and names the next command.\n" +
+		Description: "Reads the top folder, keeps what is from a pinned peer, for this side and not used yet, and names the next command. " +
 			"What is foreign, damaged or used is named with the reason and left alone.",
 		Action: Run(func(ctx context.Context, e *Env, c *cli.Context) error { return runTake(ctx, e, c, side) }),
 	}, Help{Examples: []string{p.Name + " take /media/stick"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Medium, fault.NothingYet, fault.Partial}})

@@ -22,8 +22,8 @@ import (
 func initVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "init", Usage: "make keys and state folder",
-		Description: "Makes the state folder, an SSH signing key, a hybrid post-quantum age identity and the pairing card.\n" +
-			"The keys stand under a passphrase, which is asked for twice, or read from --passphrase-file.\n" +
+		Description: "Makes the state folder, an SSH signing key, a hybrid post-quantum age identity and the pairing card. " +
+			"The keys stand under a passphrase, which is asked for twice, or read from --passphrase-file. " +
 			"The label stands in the card and crosses in clear: it should not tell whose site it is.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "label", Usage: "name of this side on the card (default: role and four Random characters)"},
@@ -96,7 +96,7 @@ func runInit(_ context.Context, e *Env, c *cli.Context) error {
 func cardVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "card", Usage: "print the pairing card of this side",
-		Description: "The card holds the public keys and the label, signed by itself. It may travel by any way and holds no secret.\n" +
+		Description: "The card holds the public keys and the label, signed by itself. It may travel by any way and holds no secret. " +
 			"Its own twelve words are printed beside it, for a peer that pairs before this side has the peer's card.",
 		Flags:  []cli.Flag{&cli.StringFlag{Name: "out", Usage: "write the card to `FILE` instead of standard output"}},
 		Action: Run(runCard),
@@ -131,7 +131,7 @@ func runCard(_ context.Context, e *Env, c *cli.Context) error {
 func wordsVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "words", Usage: "print the twelve words of a pair", ArgsUsage: "[CARD]",
-		Description: "With the card of the other side: the words of the pair, which are the same on both sides when both hold the same two cards.\n" +
+		Description: "With the card of the other side: the words of the pair, which are the same on both sides when both hold the same two cards. " +
 			"With the own card, or without a card: the words of the own card alone. Nothing is pinned.",
 		Action: Run(runWords),
 	}, Help{Examples: []string{p.Name + " words card.azc", p.Name + " words"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Locked}})
@@ -187,8 +187,8 @@ func pairVerb(p Program) *cli.Command {
 	exits := []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Locked}
 	return Describe(&cli.Command{
 		Name: "pair", Usage: "pin the other side by its card", ArgsUsage: "CARD",
-		Description: "Shows the words of the pair with four blanks; the other operator reads those four out and they are typed.\n" +
-			"The other side does the same with its own four. A relay may take the card out of an agent's first request.\n" +
+		Description: "Shows the words of the pair with four blanks; the other operator reads those four out and they are typed. " +
+			"The other side does the same with its own four. A relay may take the card out of an agent's first request. " +
 			"--card-words compares the words of the card alone, for an agent whose own card the relay does not have yet.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "expect-words", Usage: "the twelve `WORDS` that the other side printed, for scripts"},

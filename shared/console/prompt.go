@@ -77,6 +77,9 @@ func (c *Console) Ask(prompt, flag string) (string, error) {
 	return strings.TrimSpace(line), err
 }
 
+// CanAsk reports whether a question would reach a person.
+func (c *Console) CanAsk() bool { return !c.opt.JSON && !c.opt.NoPrompt && c.prompting }
+
 // Confirm asks a question that only "y" or "yes" answers with true. Where
 // nothing can be asked it fails as [Console.Ask] does.
 func (c *Console) Confirm(prompt, flag string) (bool, error) {
@@ -95,7 +98,7 @@ func (c *Console) read(missing fault.Kind, prompt, flag string, echo bool) (stri
 	switch {
 	case c.opt.JSON:
 		return "", cannot("--json never prompts")
-	case c.opt.NoPrompt || !c.prompting:
+	case !c.CanAsk():
 		return "", cannot(errNoTerminal.Error())
 	}
 	c.mu.Lock()

@@ -18,9 +18,9 @@ import (
 func activateVerb(p appkit.Program) *cli.Command {
 	return appkit.Describe(&cli.Command{
 		Name: "activate", Usage: "open the answer and use its activation key once", ArgsUsage: "BUNDLE",
-		Description: "Opens the relay's answer, compares it with the request that it answers, checks what the activation key claims,\n" +
-			"and writes the key to a file that New-AzsActivationResource accepts. An answer can be used once; a run that was\n" +
-			"interrupted is finished by the same command. A receipt for the relay is made.\n" +
+		Description: "Opens the relay's answer, compares it with the request that it answers, checks what the activation key claims, " +
+			"and writes the key to a file that New-AzsActivationResource accepts. An answer can be used once; a run that was " +
+			"interrupted is finished by the same command. A receipt for the relay is made. " +
 			"The signature of the activation key cannot be checked here: only the stamp can.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-out", Usage: "write the activation key to `FILE`, readable by its owner alone"},

@@ -23,7 +23,7 @@ func program() appkit.Program {
 	p := appkit.Program{
 		Name: "azs-agent", Role: bundle.RoleAgent,
 		Usage: "the inside half of the courier for disconnected Azure Stack Hub registrations",
-		Description: "Seals the registration token of the stamp into a signed, encrypted, one-time request, and turns the relay's\n" +
+		Description: "Seals the registration token of the stamp into a signed, encrypted, one-time request, and turns the relay's " +
 			"answer back into the activation key, after checking it against the request.",
 	}
 	p.Verbs = append([]*cli.Command{tokenVerb(p), activateVerb(p), requestsVerb(p), cancelVerb(p)}, appkit.CommonVerbs(p, side())...)

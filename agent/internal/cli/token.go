@@ -20,8 +20,8 @@ import (
 func tokenVerb(p appkit.Program) *cli.Command {
 	return appkit.Describe(&cli.Command{
 		Name: "token", Usage: "seal a registration token into a request",
-		Description: "Reads the file that Get-AzsRegistrationToken wrote, in any encoding of PowerShell, checks that it is whole,\n" +
-			"and seals it for the paired relay together with what the answer must name. The request can be used once.\n" +
+		Description: "Reads the file that Get-AzsRegistrationToken wrote, in any encoding of PowerShell, checks that it is whole, " +
+			"and seals it for the paired relay together with what the answer must name. The request can be used once. " +
 			"An earlier request for the same stamp is superseded.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "token-file", Usage: "registration token `FILE` of the official cmdlet"},

@@ -25,7 +25,7 @@ func program() appkit.Program {
 	p := appkit.Program{
 		Name: "azs-relay", Role: bundle.RoleRelay,
 		Usage: "the internet half of the courier for disconnected Azure Stack Hub registrations",
-		Description: "Registers the token that a request carries with Azure Resource Manager, fetches the activation key and seals\n" +
+		Description: "Registers the token that a request carries with Azure Resource Manager, fetches the activation key and seals " +
 			"it for the agent. The same request always gives the same answer.",
 	}
 	p.Verbs = append([]*cli.Command{registerVerb(p)}, appkit.CommonVerbs(p, side())...)
@@ -61,6 +61,10 @@ func side() appkit.Side {
 
 // took closes the trip of a receipt; a request waits for the operator's order.
 func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.Bundle, path string) (string, error) {
+	if t, ok := s.Ledger.FindByDigest(b.Digest().String()); ok && (t.State == ledger.Answered || t.State == ledger.Closed) {
+		s.Env.Console.Say("request %s was answered already and is %s", t.ID, t.State)
+		return "", nil
+	}
 	if v.Manifest.Kind == bundle.KindRequest {
 		return fmt.Sprintf("azs-relay register %s --subscription SUBSCRIPTION", path), nil
 	}

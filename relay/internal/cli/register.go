@@ -22,10 +22,10 @@ import (
 func registerVerb(p appkit.Program) *cli.Command {
 	return appkit.Describe(&cli.Command{
 		Name: "register", Usage: "register what requests ask for and seal the answers", ArgsUsage: "[BUNDLE…]",
-		Description: "Opens each request, reads what stands in Azure, registers the provider and creates the group where they are\n" +
-			"missing, registers the token, locks the registration against deletion, fetches the activation key, reads\n" +
-			"back, and seals the answer. Killed anywhere and run again, it ends in the same registration and answer.\n" +
-			"With --token-file it registers a plain token of the official cmdlet and writes a plain key.\n" +
+		Description: "Opens each request, reads what stands in Azure, registers the provider and creates the group where they are " +
+			"missing, registers the token, locks the registration against deletion, fetches the activation key, reads " +
+			"back, and seals the answer. Killed anywhere and run again, it ends in the same registration and answer. " +
+			"With --token-file it registers a plain token of the official cmdlet and writes a plain key. " +
 			"--dry-run reads and prints the requests that it would send, and changes nothing.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "subscription", Usage: "`ID` or name of the subscription (default: what the request expects)", EnvVars: []string{"AZS_SUBSCRIPTION"}},
@@ -226,6 +226,9 @@ func (r *registering) one(ctx context.Context, w work) (result, error) {
 			return res, err
 		}
 		if out == nil {
+			if err := r.confirm(p); err != nil {
+				return res, err
+			}
 			if out, err = r.relay.Run(ctx, p); err != nil {
 				return res, err
 			}
@@ -327,6 +330,27 @@ func (r *registering) plan(ctx context.Context, w work) (*flow.Plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// confirm lets the person at the terminal look before the first write. A script
+// has nobody to ask and says what it wants by its flags.
+func (r *registering) confirm(p *flow.Plan) error {
+	pinned := p.Job.Ask.ExpectSubscription != ""
+	if _, err := azure.ParseSubscriptionID(r.order.Subscription); err == nil {
+		pinned = true
+	}
+	switch {
+	case r.env.Yes && !pinned:
+		return fault.New(fault.Usage, "--yes needs a subscription that is pinned: by its id in --subscription, or by --expect-subscription when the request was made").
+			Hint("azs-relay register … --yes --subscription %s", p.Subscription.ID)
+	case r.env.Yes || !r.env.Console.CanAsk():
+		return nil
+	}
+	ok, err := r.env.Console.Confirm(fmt.Sprintf("register %s in group %s of subscription %q?", p.ID.Name(), p.ID.Group().Name(), p.Subscription.Name), "--yes")
+	if err == nil && !ok {
+		err = fault.New(fault.Cancelled, "nothing was sent")
+	}
+	return err
 }
 
 func (r *registering) report() {
