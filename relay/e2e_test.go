@@ -1,0 +1,364 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/azs-courier/azs-courier/shared/trust"
+)
+
+// TestScripts runs the trips of ../testdata/script: both real programs, a real
+// azuretest, folders as sticks. Every script names the threat that it guards.
+//
+// The programs come from ../bin, or from the folder that AZS_BIN names. Where
+// they are not built the test is skipped, unless AZS_REQUIRE_BIN is 1.
+//
+// Besides the commands of testscript(1) a script has:
+//
+//	azure [flags]               start azuretest; sets the AZS_… variables, SUB and CONTROL
+//	stations AGENT…             make the relay "relay-one" in $WORK/relay and the
+//	                            agents in $WORK/AGENT, pair each with the relay, and
+//	                            let AZS_RELAY_HOME and AZS_AGENT_HOME (the first) name them
+//	exitcode N COMMAND…         run a command that must end with exactly this code
+//	json PATH VALUE             compare a value in the last line of standard output
+//	jsonenv NAME PATH           set a variable from such a value
+//	lineenv NAME                set a variable from the one line of standard output
+//	one NAME PATTERN            set a variable to the one file of the pattern
+//	none PATTERN                there is no file of the pattern
+//	calls N PATTERN             so many lines "METHOD PATH STATUS" of azuretest's log match
+//	alter HOW FILE TO           copy a file with damage: flip=OFFSET, cut=LENGTH,
+//	                            append=TEXT, sub=OLD=NEW (once), utf-16=FLAVOUR
+//	sweep N HOW STEP FILE COMMAND…  run the command for a copy {} of the file that is
+//	                            damaged at every STEP-th byte; each must end with code N
+//	mkfifo FILE                 make a FIFO
+//	forge FILE TO FIELD=VALUE…  what a hacked relay could send, see forge
+//
+// Whatever stands in $WORK/secret is a secret: when the script has ended, no
+// output and no state folder may hold a piece of it (see secrets).
+func TestScripts(t *testing.T) {
+	bin := binaries(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                filepath.Join("..", "testdata", "script"),
+		RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+			if err := os.Mkdir(filepath.Join(env.WorkDir, "secret"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+				return err
+			}
+			out := new(transcript)
+			env.Values[transcriptKey{}] = out
+			env.Defer(func() { noSecrets(env.T().(testing.TB), env.WorkDir, out) })
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"azure": positive(azure), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
+			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "alter": positive(alter),
+			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "forge": positive(forge),
+		},
+	})
+}
+
+// binaries returns the folder of the three programs.
+func binaries(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("AZS_BIN")
+	if dir == "" {
+		dir = filepath.Join("..", "bin")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"azs-agent", "azs-relay", "azuretest"} {
+		if runtime.GOOS == "windows" {
+			name += ".exe"
+		}
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			if os.Getenv("AZS_REQUIRE_BIN") == "1" {
+				t.Fatalf("the scripts need the programs: %v", err)
+			}
+			t.Skipf("the scripts need the programs (make build): %v", err)
+		}
+	}
+	return dir
+}
+
+type (
+	transcriptKey struct{}
+	// transcript is everything that the programs of one script printed.
+	transcript struct{ bytes.Buffer }
+)
+
+// positive refuses the prefix ! for a command that has no opposite.
+func positive(f func(*testscript.TestScript, []string)) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg {
+			ts.Fatalf("this command has no opposite")
+		}
+		f(ts, args)
+	}
+}
+
+// need checks how many arguments a command got.
+func need(ts *testscript.TestScript, args []string, n int, usage string) {
+	if len(args) < n {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+// run runs a command and returns its exit code; what it prints is the last
+// output, and part of the transcript.
+func run(ts *testscript.TestScript, args ...string) int {
+	err := ts.Exec(args[0], args[1:]...)
+	out := ts.Value(transcriptKey{}).(*transcript)
+	fmt.Fprintf(out, "%s\n%s\n", ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%s: %v", args[0], err)
+	}
+	return 0
+}
+
+func exitcode(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "exitcode N COMMAND…")
+	if got := run(ts, args[1:]...); strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// azure starts azuretest and waits for its line. The script's end stops it.
+func azure(ts *testscript.TestScript, args []string) {
+	path, err := exec.LookPath(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "azuretest"))
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"--dir", ts.MkAbs("azure")}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		if cmd.Process.Signal(os.Interrupt) != nil {
+			_ = cmd.Process.Kill() // Windows has no interrupt for another process
+		}
+		_ = cmd.Wait()
+	})
+	first, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		ts.Fatalf("azuretest gave no line: %v: %s", err, stderr.String())
+	}
+	var line map[string]string
+	ts.Check(json.Unmarshal(first, &line))
+	for name, value := range map[string]string{
+		"AZS_CLOUD": "custom", "AZS_AUTH": "client-secret", "AZS_ARM_ENDPOINT": line["arm"], "AZS_CA_FILE": line["caFile"],
+		"AZS_TENANT": line["tenant"], "AZS_CLIENT_ID": line["clientId"], "AZS_CLIENT_SECRET_FILE": line["clientSecretFile"],
+		"SUB": line["subscription"], "CONTROL": line["control"], "CLIENT_CERTIFICATE": line["clientCertificateFile"],
+	} {
+		ts.Setenv(name, value)
+	}
+	hidden, err := os.ReadFile(line["clientSecretFile"])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("secret/client-secret"), hidden, 0o600))
+}
+
+// stations makes a relay and agents that are paired with it. Everything is done
+// by the programs; only the words are carried by hand.
+func stations(ts *testscript.TestScript, agents []string) {
+	need(ts, agents, 1, "stations AGENT…")
+	must := func(args ...string) string {
+		if code := run(ts, args...); code != 0 {
+			ts.Fatalf("%s: exit code %d", strings.Join(args, " "), code)
+		}
+		return strings.TrimSpace(ts.ReadFile("stdout"))
+	}
+	relay := ts.MkAbs("relay")
+	card := ts.MkAbs("relay-one.card")
+	ts.Setenv("AZS_RELAY_HOME", relay)
+	must("azs-relay", "init", "--label", "relay-one", "--insecure-no-passphrase")
+	must("azs-relay", "card", "--out", card)
+	for _, label := range agents {
+		home, own := ts.MkAbs(label), ts.MkAbs(label+".card")
+		must("azs-agent", "--home", home, "init", "--label", label, "--insecure-no-passphrase")
+		must("azs-agent", "--home", home, "card", "--out", own)
+		must("azs-agent", "--home", home, "pair", card, "--expect-words", must("azs-relay", "words", own))
+		must("azs-relay", "pair", own, "--expect-words", must("azs-agent", "--home", home, "words", card))
+	}
+	ts.Setenv("AZS_AGENT_HOME", ts.MkAbs(agents[0]))
+}
+
+// value finds a value in the last line of standard output: "requests.0.answer".
+// Objects, lists and numbers are spelt as JSON, a string as it is.
+func value(ts *testscript.TestScript, path string) string {
+	lines := strings.Split(strings.TrimSpace(ts.ReadFile("stdout")), "\n")
+	dec := json.NewDecoder(strings.NewReader(lines[len(lines)-1]))
+	dec.UseNumber()
+	var at any
+	if err := dec.Decode(&at); err != nil {
+		ts.Fatalf("the last line of standard output is no JSON: %v", err)
+	}
+	for _, step := range strings.Split(path, ".") {
+		switch v := at.(type) {
+		case map[string]any:
+			next, ok := v[step]
+			if !ok {
+				ts.Fatalf("%s: there is no %q", path, step)
+			}
+			at = next
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i < 0 || i >= len(v) {
+				ts.Fatalf("%s: %q is none of %d", path, step, len(v))
+			}
+			at = v[i]
+		default:
+			ts.Fatalf("%s: %q is in no object", path, step)
+		}
+	}
+	if s, ok := at.(string); ok {
+		return s
+	}
+	text, err := json.Marshal(at)
+	ts.Check(err)
+	return string(text)
+}
+
+func jsonIs(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, args, 2, "[!] json PATH VALUE")
+	if got := value(ts, args[0]); (got == args[1]) == neg {
+		ts.Fatalf("%s is %q, want %q (opposite: %v)", args[0], got, args[1], neg)
+	}
+}
+
+func jsonenv(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "jsonenv NAME PATH")
+	ts.Setenv(args[0], value(ts, args[1]))
+}
+
+func lineenv(ts *testscript.TestScript, args []string) {
+	need(ts, args, 1, "lineenv NAME")
+	line := strings.TrimSpace(ts.ReadFile("stdout"))
+	if line == "" || strings.Contains(line, "\n") {
+		ts.Fatalf("standard output is not one line: %q", line)
+	}
+	ts.Setenv(args[0], line)
+}
+
+func found(ts *testscript.TestScript, pattern string) []string {
+	all, err := filepath.Glob(ts.MkAbs(pattern))
+	ts.Check(err)
+	return all
+}
+
+func one(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "one NAME PATTERN")
+	all := found(ts, args[1])
+	if len(all) != 1 {
+		ts.Fatalf("%d files are of the pattern %s: %q", len(all), args[1], all)
+	}
+	ts.Setenv(args[0], all[0])
+}
+
+func none(ts *testscript.TestScript, args []string) {
+	need(ts, args, 1, "none PATTERN")
+	if all := found(ts, args[0]); len(all) != 0 {
+		ts.Fatalf("there are files of the pattern %s: %q", args[0], all)
+	}
+}
+
+// calls counts in azuretest's log, without touching the last output of the
+// programs.
+func calls(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "calls N PATTERN")
+	re, err := regexp.Compile("(?i)" + args[1])
+	ts.Check(err)
+	path := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "azuretest")
+	log, err := exec.Command(path, "ctl", "log", "--lines", "--control", ts.Getenv("CONTROL")).Output()
+	ts.Check(err)
+	n := 0
+	for _, line := range strings.Split(strings.TrimSpace(string(log)), "\n") {
+		if re.MatchString(line) {
+			n++
+		}
+	}
+	if strconv.Itoa(n) != args[0] {
+		ts.Fatalf("%d calls match %s, want %s:\n%s", n, args[1], args[0], log)
+	}
+}
+
+// damaged returns a copy of data with damage.
+func damaged(ts *testscript.TestScript, how string, data []byte) []byte {
+	data = bytes.Clone(data)
+	what, arg, _ := strings.Cut(how, "=")
+	at, err := strconv.Atoi(arg)
+	switch {
+	case what == "append":
+		return append(data, arg...)
+	case what == "sub":
+		before, after, ok := strings.Cut(arg, "=")
+		if !ok || bytes.Count(data, []byte(before)) == 0 {
+			ts.Fatalf("%s: the file does not hold that", how)
+		}
+		return bytes.Replace(data, []byte(before), []byte(after), 1)
+	case err != nil || at < 0 || at >= len(data):
+		ts.Fatalf("%s: the file has %d bytes", how, len(data))
+	case what == "flip":
+		data[at] ^= 1
+	case what == "cut":
+		data = data[:at]
+	default:
+		ts.Fatalf("%s is no damage", how)
+	}
+	return data
+}
+
+func alter(ts *testscript.TestScript, args []string) {
+	need(ts, args, 3, "alter HOW FILE TO")
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), damaged(ts, args[0], []byte(ts.ReadFile(args[1]))), 0o600))
+}
+
+func sweep(ts *testscript.TestScript, args []string) {
+	need(ts, args, 5, "sweep N HOW STEP FILE COMMAND…")
+	step, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	data := []byte(ts.ReadFile(args[3]))
+	copied := ts.MkAbs("sweep.azc")
+	command := args[4:]
+	for i, a := range command {
+		command[i] = strings.ReplaceAll(a, "{}", copied)
+	}
+	for at := 0; at < len(data); at += step {
+		if args[1] == "cut" && at == 0 {
+			continue // an empty file is a matter of the medium
+		}
+		ts.Check(os.WriteFile(copied, damaged(ts, fmt.Sprintf("%s=%d", args[1], at), data), 0o600))
+		if got := run(ts, command...); strconv.Itoa(got) != args[0] {
+			ts.Fatalf("%s at byte %d of %d: exit code %d, want %s", args[1], at, len(data), got, args[0])
+		}
+	}
+	ts.Check(os.Remove(copied))
+}
+
+// open unlocks the identity of a state folder that has no passphrase.
+func open(ts *testscript.TestScript, home string) (*trust.Identity, []trust.Peer) {
+	store := trust.At(home)
+	id, err := store.Unlock(nil)
+	ts.Check(err)
+	peers, err := store.Peers()
+	ts.Check(err)
+	return id, peers
+}
