@@ -386,7 +386,7 @@ func TestLoadSecretFile(t *testing.T) {
 		{name: "group may read", content: canary, mode: 0o640, want: canary, warning: "(mode 0640)"},
 		{name: "all may read", content: canary, mode: 0o604, want: canary, warning: "(mode 0604)"},
 	}
-	load := func(path string) (got secret.Text, err error, r ran) {
+	load := func(path string) (got secret.Text, r ran, err error) {
 		p := program()
 		p.Verbs = []*cli.Command{{Name: "load", Action: appkit.Run(func(_ context.Context, env *appkit.Env, c *cli.Context) error {
 			got, err = env.LoadSecretFile(c.Args().First())
@@ -394,7 +394,7 @@ func TestLoadSecretFile(t *testing.T) {
 		})}}
 		var out, errs bytes.Buffer
 		code := appkit.Main(p, []string{"load", path}, strings.NewReader(""), &out, &errs)
-		return got, err, ran{out.String(), errs.String(), code}
+		return got, ran{out.String(), errs.String(), code}, err
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -405,7 +405,7 @@ func TestLoadSecretFile(t *testing.T) {
 			if err := os.Chmod(path, tt.mode); err != nil {
 				t.Fatal(err)
 			}
-			got, err, r := load(path)
+			got, r, err := load(path)
 			if tt.err != "" {
 				if fault.KindOf(err) != fault.Medium || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("error %v, want %q", err, tt.err)
@@ -426,7 +426,7 @@ func TestLoadSecretFile(t *testing.T) {
 		os.DevNull:                    "is no regular file",
 		filepath.Join(dir, "nothing"): "cannot be read",
 	} {
-		if _, err, _ := load(path); fault.KindOf(err) != fault.Medium || !strings.Contains(err.Error(), want) {
+		if _, _, err := load(path); fault.KindOf(err) != fault.Medium || !strings.Contains(err.Error(), want) {
 			t.Errorf("LoadSecretFile(%q) = %v, want a medium fault that says %q", path, err, want)
 		}
 	}
