@@ -97,6 +97,8 @@ func Sign(rand io.Reader, signer ssh.Signer, namespace string, message []byte) (
 }
 
 // Parse reads a blob. It accepts only the profile and only the one encoding.
+// The re-encodings of envelope, key and value refuse nothing that golang.org/x/crypto
+// lets through today; they are there so that it may become more generous.
 func Parse(blob []byte) (*Signature, error) {
 	if len(blob) > MaxBlob {
 		return nil, fmt.Errorf("signature has %d bytes, at most %d are allowed", len(blob), MaxBlob)
