@@ -62,8 +62,8 @@ type Protection struct {
 	WorkFactor int  // log2 of scrypt's N; 0 is age's default
 }
 
-// Create makes keys and card. A store that has them already is left alone:
-// fault.Usage.
+// Create makes keys and card. A store that has a card already, even a damaged one,
+// is left alone: fault.Usage, or what is wrong with the card.
 func (s Store) Create(role, label string, p Protection, now time.Time, rand io.Reader) (*Card, error) {
 	if err := CheckLabel(label); err != nil {
 		return nil, err
@@ -71,8 +71,11 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 	if p.Passphrase.Empty() != p.Insecure {
 		return nil, fault.New(fault.Usage, "an identity has either a passphrase or, spelt out, none")
 	}
-	if _, err := s.Card(); err == nil {
+	switch _, err := s.Card(); {
+	case err == nil:
 		return nil, fault.New(fault.Usage, "state folder %s has an identity already", s.dir)
+	case fault.KindOf(err) != fault.Locked:
+		return nil, fmt.Errorf("state folder %s has an identity already: %w", s.dir, err)
 	}
 	_, key, err := ed25519.GenerateKey(rand)
 	if err != nil {
@@ -98,14 +101,18 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 	if err := os.MkdirAll(filepath.Join(s.dir, peersName), 0o700); err != nil {
 		return nil, fault.New(fault.Medium, "state folder: %w", err)
 	}
-	name := plainName
+	name, other := plainName, sealedName
 	if !p.Insecure {
-		name = sealedName
+		name, other = sealedName, plainName
 		if text, err = lock(text, p); err != nil {
 			return nil, err
 		}
 	}
 	if err := atomicfile.Write(filepath.Join(s.dir, name), text, 0o600); err != nil {
+		return nil, fault.New(fault.Medium, "identity: %w", err)
+	}
+	// A run that was killed before its card may have kept its identity the other way.
+	if err := os.Remove(filepath.Join(s.dir, other)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.Medium, "identity: %w", err)
 	}
 	// The card is last: a store without it has no identity yet, and is made anew.
