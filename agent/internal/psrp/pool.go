@@ -122,6 +122,20 @@ func Attach(shell Shell, id GUID) *Pool {
 	return &Pool{shell: shell, id: id, out: Fragmenter{Last: 1 << 32}}
 }
 
+// Connection returns the messages (connectXml) with which a session takes over
+// the pool of another one that is disconnected.
+func (p *Pool) Connection() []byte {
+	return p.opening(NewConnectRunspacePool(p.id))
+}
+
+// opening returns SESSION_CAPABILITY and m as fragments.
+func (p *Pool) opening(m Message) (creation []byte) {
+	for _, m := range []Message{NewSessionCapability(ToServer, p.id), m} {
+		creation = append(creation, bytes.Join(p.out.Split(m.Encode()), nil)...)
+	}
+	return creation
+}
+
 // ID returns the pool's id, which is also the shell's in Create.
 func (p *Pool) ID() GUID { return p.id }
 
@@ -138,11 +152,7 @@ func (p *Pool) Open(ctx context.Context) error {
 }
 
 func (p *Pool) open(ctx context.Context) error {
-	var creation []byte
-	for _, m := range []Message{NewSessionCapability(ToServer, p.id), NewInitRunspacePool(p.id)} {
-		creation = append(creation, bytes.Join(p.out.Split(m.Encode()), nil)...)
-	}
-	if err := p.shell.Create(ctx, p.id.String(), creation); err != nil {
+	if err := p.shell.Create(ctx, p.id.String(), p.opening(NewInitRunspacePool(p.id))); err != nil {
 		return err
 	}
 	var opened bool
@@ -226,7 +236,7 @@ func (p *Pool) Run(ctx context.Context, c Command, h Handlers) ([]clixml.Value, 
 	if err := p.start(ctx, id, c); err != nil {
 		return nil, err
 	}
-	return p.Follow(ctx, id, c.Name, h)
+	return p.follow(ctx, id, c.Name, h)
 }
 
 // start sends the CREATE_PIPELINE. The caller's cancellation does not cut a
@@ -246,7 +256,6 @@ func (p *Pool) start(ctx context.Context, id GUID, c Command) error {
 		err = p.shell.Send(ctx, id.String(), StreamInput, f)
 	}
 	if err != nil {
-		p.terminate(ctx, id)
 		return &UnknownOutcome{c.Name, id, err}
 	}
 	return nil
@@ -258,9 +267,25 @@ func definite(err error) bool {
 	return errors.As(err, &d) && d.Definite()
 }
 
-// Follow receives from a pipeline that runs until it ends, as [Pool.Run] does
-// after starting one. name is for messages.
-func (p *Pool) Follow(ctx context.Context, id GUID, name string, h Handlers) ([]clixml.Value, error) {
+// ErrUnseen is the reason of an [UnknownOutcome] of [Pool.Follow]: the pipeline
+// completed, but an earlier session may have taken error records or output.
+var ErrUnseen = errors.New("it completed, but an earlier session may have received error records")
+
+// Follow takes up a pipeline that an earlier session started and lost, and
+// receives until it ends; command is for messages. The endpoint delivers
+// everything once, so what the earlier session had taken is gone. Therefore
+// Follow can say that the command failed, but never that it succeeded: where
+// [Pool.Run] would, it returns an *[UnknownOutcome] for the reason [ErrUnseen],
+// and the caller looks at what the command was to bring about.
+func (p *Pool) Follow(ctx context.Context, id GUID, command string, h Handlers) ([]clixml.Value, error) {
+	output, err := p.follow(ctx, id, command, h)
+	if err == nil {
+		err = &UnknownOutcome{command, id, ErrUnseen}
+	}
+	return output, err
+}
+
+func (p *Pool) follow(ctx context.Context, id GUID, name string, h Handlers) ([]clixml.Value, error) {
 	f := follower{pool: p, id: id, name: name, handlers: h}
 	state, err := f.run(ctx)
 	if err != nil {
@@ -470,7 +495,8 @@ func (p *Pool) check(m Message) error {
 	return nil
 }
 
-// linger returns a context that ends [Grace] after ctx does.
+// linger returns a context that ends [Grace] after ctx does. The function that
+// ends it may be called from several goroutines, and more than once.
 func linger(ctx context.Context) (context.Context, context.CancelFunc) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var timer *time.Timer
