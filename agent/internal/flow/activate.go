@@ -178,12 +178,18 @@ func (a *Agent) open(v *bundle.Verified, trip ledger.Trip) (*Activation, secret.
 	if err != nil {
 		return nil, secret.Text{}, err
 	}
-	now := a.Clock.Now()
+	// Azure wrote the key's expiry, so it is held against the clock of the relay,
+	// which said this when it had the key. What this clock thinks is a warning.
 	if err := key.Check(official.Want{
 		CloudID: ans.CloudID, RegistrationName: ans.Registration, ResourceGroup: ans.ResourceGroup,
 		SubscriptionID: ans.Subscription, BillingModel: trip.Data[dataBilling], UsageReporting: parseBool(trip.Data[dataUsage]),
-	}, now); err != nil {
+	}, v.Manifest.Created); err != nil {
 		return nil, secret.Text{}, err
+	}
+	now := a.Clock.Now()
+	if e := key.Claims.Expires; !e.IsZero() && !now.Before(e) {
+		key.Warnings = append(key.Warnings, fmt.Sprintf("the activation key expired at %s by this clock, which says %s; the relay's clock said %s when it made the answer",
+			clock.Format(e), clock.Format(now), clock.Format(v.Manifest.Created)))
 	}
 	return &Activation{
 		Trip: trip.ID, Answer: ans, Key: key, Warnings: key.Warnings,
