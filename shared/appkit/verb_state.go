@@ -6,6 +6,7 @@ import (
 	"io"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -85,7 +86,7 @@ func runStatus(e *Env, side Side) error {
 
 func (e *Env) warnClock(s *Station) {
 	if last, back, went := s.Ledger.ClockWentBack(); went {
-		e.Console.Warn("the clock went back by %s: the journal's last entry is of %s", back, clock.Format(last))
+		e.Console.Warn("the clock went back by %s: the journal's last entry is of %s", back.Round(time.Second), clock.Format(last))
 	}
 }
 
