@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// MaxOutput bounds the output of one command that is kept, in bytes of
-	// CLIXML. What the six cmdlets return is a few kilobytes.
-	MaxOutput = 4 << 20
+	// MaxOutput bounds what is kept of one command's output and errors, in bytes
+	// of memory, roughly. What the six cmdlets return is a few kilobytes.
+	MaxOutput = 8 << 20
 	// MaxErrors is the number of error records of one command that are kept.
 	MaxErrors = 32
 	// Grace is how long the end of a pipeline is awaited after the caller's
@@ -324,7 +324,7 @@ type follower struct {
 	handlers Handlers
 
 	output []clixml.Value
-	size   int // of output, in bytes of CLIXML
+	size   int // of output and errors, see weight
 	errors []ErrorRecord
 	calls  int
 
@@ -376,10 +376,11 @@ func (f *follower) take(ctx context.Context, m Message) (bool, error) {
 	default:
 		return false, nil // of no concern to a command
 	}
-	if m.Type == PipelineOutput {
-		if f.size += len(m.Data); f.size > MaxOutput {
-			return false, fmt.Errorf("the output is %w of %d bytes", ErrTooLarge, MaxOutput)
-		}
+	if m.Type == PipelineOutput || m.Type == ErrorRecordMessage {
+		f.size += weight(m)
+	}
+	if max(f.size, weight(m)) > MaxOutput {
+		return false, fmt.Errorf("with this %v the output is %w of %d bytes", m.Type, ErrTooLarge, MaxOutput)
 	}
 	v, err := m.Value()
 	if err != nil {
@@ -415,6 +416,10 @@ func (f *follower) take(ctx context.Context, m Message) (bool, error) {
 	}
 	return false, nil
 }
+
+// weight estimates the memory that a message takes once it is parsed: its text,
+// and some for each element.
+func weight(m Message) int { return len(m.Data) + 64*bytes.Count(m.Data, []byte("<")) }
 
 // answer tells the endpoint that there is no host, if it waits for an answer.
 func (p *Pool) answer(ctx context.Context, m Message, pipeline GUID, calls *int) error {

@@ -45,6 +45,10 @@ func (w *writer) value(name string, v Value) {
 		w.object(name, &Object{Base: v})
 	case Dict:
 		w.object(name, &Object{Base: v})
+	case MemberSet:
+		w.open("MS", name, -1, false)
+		w.each(v)
+		w.close("MS")
 	case *Object:
 		if v == nil {
 			w.open("Nil", name, -1, true)
@@ -119,10 +123,14 @@ func (w *writer) members(tag string, set []Member) {
 		return
 	}
 	w.open(tag, "", -1, false)
+	w.each(set)
+	w.close(tag)
+}
+
+func (w *writer) each(set []Member) {
 	for _, m := range set {
 		w.value(m.Name, m.Value)
 	}
-	w.close(tag)
 }
 
 // open writes a start tag; a name of "" and a reference below 0 are left out.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,8 +22,9 @@ var ErrLimit = errors.New("CLIXML over a limit")
 // Namespace is the namespace of CLIXML. PSRP leaves it out; it is accepted.
 const Namespace = "http://schemas.microsoft.com/powershell/2004/04"
 
-// Parse reads a document of exactly one value. A byte order mark at its start
-// and white space around the value are allowed. The error wraps [ErrSyntax] or
+// Parse reads a document of exactly one value. A byte order mark at its start,
+// white space around the value, and the element <Objs> around it, which PSRP
+// leaves out and files have, are allowed. The error wraps [ErrSyntax] or
 // [ErrLimit] and says at which byte.
 func Parse(data []byte) (Value, error) {
 	if len(data) > MaxBytes {
@@ -72,12 +74,8 @@ func (p *parser) document() (v Value, err error) {
 			if v != nil {
 				return nil, syntax("a second value, %q, follows the first", t.Name.Local)
 			}
-			name := ""
-			if v, name, err = p.value(t, 0); err != nil {
+			if v, err = p.root(t); err != nil {
 				return nil, err
-			}
-			if name != "" {
-				return nil, syntax("the outermost value has the name %q", name)
 			}
 		default:
 			if err := onlySpace(t); err != nil {
@@ -85,6 +83,28 @@ func (p *parser) document() (v Value, err error) {
 			}
 		}
 	}
+}
+
+// root reads the one value, within <Objs> or bare.
+func (p *parser) root(e xml.StartElement) (v Value, err error) {
+	if e.Name.Local != "Objs" {
+		return p.unnamed(e, 0)
+	}
+	e.Attr = slices.DeleteFunc(e.Attr, func(a xml.Attr) bool { return a.Name == xml.Name{Local: "Version"} })
+	if err := bare(e); err != nil {
+		return nil, err
+	}
+	err = p.children(func(e xml.StartElement) (err error) {
+		if v != nil {
+			return syntax("a second value, %q, follows the first", e.Name.Local)
+		}
+		v, err = p.unnamed(e, 0)
+		return err
+	})
+	if err == nil && v == nil {
+		err = syntax("no value")
+	}
+	return v, err
 }
 
 // onlySpace refuses every token but white space.
@@ -216,6 +236,12 @@ func (p *parser) value(e xml.StartElement, depth int) (Value, string, error) {
 		return nil, "", syntax("element %q has a RefId", tag)
 	case tag == "Nil":
 		return Nil{}, name, p.empty(tag)
+	case tag == "MS" && name != "":
+		if depth >= MaxDepth {
+			return nil, "", tooDeep()
+		}
+		set, err := p.eachMember(depth + 1)
+		return set, name, err
 	}
 	text, err := p.text()
 	if err != nil {
@@ -224,6 +250,17 @@ func (p *parser) value(e xml.StartElement, depth int) (Value, string, error) {
 	v, err := scalar(tag, text)
 	return v, name, err
 }
+
+// unnamed reads a value that must have no name.
+func (p *parser) unnamed(e xml.StartElement, depth int) (Value, error) {
+	v, name, err := p.value(e, depth)
+	if err == nil && name != "" {
+		err = syntax("element %q has the name %q where it needs none", e.Name.Local, name)
+	}
+	return v, err
+}
+
+func tooDeep() error { return fmt.Errorf("%w: objects nested over %d deep", ErrLimit, MaxDepth) }
 
 func (p *parser) empty(tag string) error {
 	return p.children(func(xml.StartElement) error { return syntax("element %q is not empty", tag) })
@@ -321,7 +358,7 @@ func isDuration(s string) bool {
 // object reads the inside of an <Obj>.
 func (p *parser) object(ref uint64, hasRef bool, depth int) (*Object, error) {
 	if depth > MaxDepth {
-		return nil, fmt.Errorf("%w: objects nested over %d deep", ErrLimit, MaxDepth)
+		return nil, tooDeep()
 	}
 	o := new(Object)
 	if hasRef {
@@ -419,10 +456,14 @@ func (p *parser) typeNames(e xml.StartElement) (names []string, err error) {
 	return names, err
 }
 
-func (p *parser) members(e xml.StartElement, depth int) (set []Member, err error) {
+func (p *parser) members(e xml.StartElement, depth int) ([]Member, error) {
 	if err := bare(e); err != nil {
 		return nil, err
 	}
+	return p.eachMember(depth)
+}
+
+func (p *parser) eachMember(depth int) (set MemberSet, err error) {
 	err = p.children(func(e xml.StartElement) error {
 		v, name, err := p.value(e, depth)
 		if err == nil && name == "" {
@@ -447,10 +488,7 @@ func (p *parser) base(e xml.StartElement, depth int) (Value, error) {
 		}
 		list := List{Kind: tag}
 		err := p.children(func(e xml.StartElement) error {
-			v, name, err := p.value(e, depth)
-			if err == nil && name != "" {
-				err = syntax("an element of a list has the name %q", name)
-			}
+			v, err := p.unnamed(e, depth)
 			list.Items = append(list.Items, v)
 			return err
 		})
@@ -467,11 +505,7 @@ func (p *parser) base(e xml.StartElement, depth int) (Value, error) {
 		})
 		return dict, err
 	}
-	v, name, err := p.value(e, depth)
-	if err == nil && name != "" {
-		err = syntax("the base of an object has the name %q", name)
-	}
-	return v, err
+	return p.unnamed(e, depth)
 }
 
 func (p *parser) entry(e xml.StartElement, depth int) (entry Entry, err error) {

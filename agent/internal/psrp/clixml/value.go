@@ -29,12 +29,12 @@ import (
 const (
 	MaxBytes  = 10 << 20 // of UTF-8 XML, byte order mark included
 	MaxDepth  = 64       // objects within objects
-	MaxValues = 1 << 17  // values, type names and dictionary entries in one document
+	MaxValues = 1 << 16  // values, type names and dictionary entries in one document
 )
 
 // Value is one CLIXML value: [Nil], [String], [Bool], [Int32], [Int64],
-// [Version], [GUID], [DateTime], [TimeSpan], [Opaque], [List], [Dict] or
-// *[Object].
+// [Version], [GUID], [DateTime], [TimeSpan], [Opaque], [List], [Dict],
+// [MemberSet] or *[Object].
 type Value interface{ value() }
 
 type (
@@ -85,6 +85,11 @@ type Member struct {
 	Value Value
 }
 
+// MemberSet is a named group of members (<MS N="…">), such as the
+// PSStandardMembers with which a script says how its objects are shown. It
+// stands only among the members of an object.
+type MemberSet []Member
+
 // Object is a PSObject (<Obj>): a base value with type names, a text and two
 // sets of members. Every part may be missing.
 //
@@ -99,19 +104,20 @@ type Object struct {
 	Members  []Member // extended properties (<MS>)
 }
 
-func (Nil) value()      {}
-func (String) value()   {}
-func (Bool) value()     {}
-func (Int32) value()    {}
-func (Int64) value()    {}
-func (Version) value()  {}
-func (GUID) value()     {}
-func (DateTime) value() {}
-func (TimeSpan) value() {}
-func (Opaque) value()   {}
-func (List) value()     {}
-func (Dict) value()     {}
-func (*Object) value()  {}
+func (Nil) value()       {}
+func (String) value()    {}
+func (Bool) value()      {}
+func (Int32) value()     {}
+func (Int64) value()     {}
+func (Version) value()   {}
+func (GUID) value()      {}
+func (DateTime) value()  {}
+func (TimeSpan) value()  {}
+func (Opaque) value()    {}
+func (List) value()      {}
+func (Dict) value()      {}
+func (MemberSet) value() {}
+func (*Object) value()   {}
 
 // M returns a named member.
 func M(name string, v Value) Member { return Member{name, v} }
@@ -139,14 +145,18 @@ func Get(v Value, name string) (found Value, ok bool) {
 		if v == nil {
 			return nil, false
 		}
-		for _, set := range [][]Member{v.Members, v.Props} {
-			for _, m := range set {
-				if strings.EqualFold(m.Name, name) {
-					return m.Value, true
-				}
+		for _, set := range []MemberSet{v.Members, v.Props} {
+			if found, ok := Get(set, name); ok {
+				return found, true
 			}
 		}
 		return Get(v.Base, name)
+	case MemberSet:
+		for _, m := range v {
+			if strings.EqualFold(m.Name, name) {
+				return m.Value, true
+			}
+		}
 	case Dict:
 		for _, e := range v {
 			if strings.EqualFold(Text(e.Key), name) {
