@@ -3,9 +3,11 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,16 +35,17 @@ import (
 //	                            agents in $WORK/AGENT, pair each with the relay, and
 //	                            let AZS_RELAY_HOME and AZS_AGENT_HOME (the first) name them
 //	exitcode N COMMAND…         run a command that must end with exactly this code
-//	json PATH VALUE             compare a value in the last line of standard output
+//	json PATH VALUE             compare a value in the JSON of standard output
 //	jsonenv NAME PATH           set a variable from such a value
 //	lineenv NAME                set a variable from the one line of standard output
 //	one NAME PATTERN            set a variable to the one file of the pattern
 //	none PATTERN                there is no file of the pattern
 //	calls N PATTERN             so many lines "METHOD PATH STATUS" of azuretest's log match
 //	alter HOW FILE TO           copy a file with damage: flip=OFFSET, cut=LENGTH,
-//	                            append=TEXT, sub=OLD=NEW (once), utf-16=FLAVOUR
+//	                            append=TEXT, sub=OLD=NEW (once), upper=, twice=, quote=
 //	sweep N HOW STEP FILE COMMAND…  run the command for a copy {} of the file that is
 //	                            damaged at every STEP-th byte; each must end with code N
+//	snapshot DIR FILE           write the names and digests of a folder's files to FILE
 //	mkfifo FILE                 make a FIFO
 //	forge FILE TO FIELD=VALUE…  what a hacked relay could send, see forge
 //
@@ -66,7 +69,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": positive(azure), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "alter": positive(alter),
-			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "forge": positive(forge),
+			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "forge": positive(forge),
 		},
 	})
 }
@@ -201,15 +204,22 @@ func stations(ts *testscript.TestScript, agents []string) {
 	ts.Setenv("AZS_AGENT_HOME", ts.MkAbs(agents[0]))
 }
 
-// value finds a value in the last line of standard output: "requests.0.answer".
-// Objects, lists and numbers are spelt as JSON, a string as it is.
+// value finds a value in standard output: "requests.0.answer" in the last line
+// of JSON that has "requests"; "requests.len" is how many there are. Objects, lists
+// and numbers are spelt as JSON, a string as it is.
 func value(ts *testscript.TestScript, path string) string {
-	lines := strings.Split(strings.TrimSpace(ts.ReadFile("stdout")), "\n")
-	dec := json.NewDecoder(strings.NewReader(lines[len(lines)-1]))
-	dec.UseNumber()
 	var at any
-	if err := dec.Decode(&at); err != nil {
-		ts.Fatalf("the last line of standard output is no JSON: %v", err)
+	first, _, _ := strings.Cut(path, ".")
+	for _, line := range strings.Split(ts.ReadFile("stdout"), "\n") {
+		dec := json.NewDecoder(strings.NewReader(line))
+		dec.UseNumber()
+		var object map[string]any
+		if dec.Decode(&object) == nil && object[first] != nil {
+			at = object
+		}
+	}
+	if at == nil {
+		ts.Fatalf("standard output has no line of JSON with a value for %q", first)
 	}
 	for _, step := range strings.Split(path, ".") {
 		switch v := at.(type) {
@@ -220,6 +230,9 @@ func value(ts *testscript.TestScript, path string) string {
 			}
 			at = next
 		case []any:
+			if step == "len" {
+				return strconv.Itoa(len(v))
+			}
 			i, err := strconv.Atoi(step)
 			if err != nil || i < 0 || i >= len(v) {
 				ts.Fatalf("%s: %q is none of %d", path, step, len(v))
@@ -314,6 +327,12 @@ func damaged(ts *testscript.TestScript, how string, data []byte) []byte {
 			ts.Fatalf("%s: the file does not hold that", how)
 		}
 		return bytes.Replace(data, []byte(before), []byte(after), 1)
+	case what == "upper":
+		return bytes.ToUpper(data)
+	case what == "twice":
+		return append(data, data...)
+	case what == "quote": // as pasted out of a document
+		return fmt.Appendf(nil, "\r\n \u00a0\"%s\u00a0\"  \r\n\r\n", bytes.TrimSpace(data))
 	case err != nil || at < 0 || at >= len(data):
 		ts.Fatalf("%s: the file has %d bytes", how, len(data))
 	case what == "flip":
@@ -351,6 +370,22 @@ func sweep(ts *testscript.TestScript, args []string) {
 		}
 	}
 	ts.Check(os.Remove(copied))
+}
+
+// snapshot leaves out the lock: who reads may make it.
+func snapshot(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "snapshot DIR FILE")
+	root := ts.MkAbs(args[0])
+	var list strings.Builder
+	ts.Check(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "lock" {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		fmt.Fprintf(&list, "%s %x\n", strings.TrimPrefix(path, root), sha256.Sum256(data))
+		return err
+	}))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(list.String()), 0o600))
 }
 
 // open unlocks the identity of a state folder that has no passphrase.
