@@ -13,7 +13,6 @@ import (
 
 	"github.com/azs-courier/azs-courier/relay/azuretest"
 	"github.com/azs-courier/azs-courier/relay/internal/cli"
-	"github.com/azs-courier/azs-courier/shared/official/officialtest"
 )
 
 // BenchmarkStartup measures what every line of a script pays: how long it takes
@@ -129,26 +128,11 @@ func BenchmarkCalls(b *testing.B) {
 func calls(b *testing.B, verb []string, options []azuretest.Option) (reads, writes int) {
 	srv := azuretest.NewServer(options...)
 	defer srv.Close()
-	dir := b.TempDir()
-	file := func(name, content string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			b.Fatal(err)
-		}
-		return path
+	var errs bytes.Buffer
+	args := newRelay(b, srv)(verb...)
+	if code := cli.Main(args, strings.NewReader(""), &bytes.Buffer{}, &errs); code != 0 {
+		b.Fatalf("azs-relay %s: exit code %d: %s", strings.Join(args, " "), code, &errs)
 	}
-	relay := func(args ...string) {
-		var errs bytes.Buffer
-		args = append(args, "--home", filepath.Join(dir, "home"))
-		if code := cli.Main(args, strings.NewReader(""), &bytes.Buffer{}, &errs); code != 0 {
-			b.Fatalf("azs-relay %s: exit code %d: %s", strings.Join(args, " "), code, &errs)
-		}
-	}
-	relay("init", "--label", "relay-1", "--insecure-no-passphrase")
-	relay(append(verb,
-		"--token-file", file("token.txt", officialtest.Token(officialtest.Spec{Seed: 1, Nodes: 1})), "--key-out", filepath.Join(dir, "key.txt"),
-		"--subscription", srv.Subscription, "--cloud", "custom", "--arm-endpoint", srv.URL, "--ca-file", file("ca.pem", string(srv.CAPEM)),
-		"--auth", "client-secret", "--tenant", srv.Tenant, "--client-id", srv.ClientID, "--client-secret-file", file("client-secret", srv.ClientSecret))...)
 	for _, r := range srv.Requests() {
 		switch {
 		case !strings.HasPrefix(r.Path, "/subscriptions"):
