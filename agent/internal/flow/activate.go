@@ -60,7 +60,7 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 	if err != nil {
 		if fault.KindOf(err) == fault.NotForUs {
 			// The request stays open: the right answer may still come.
-			if _, jerr := a.Ledger.Append("refused", trip.ID, map[string]string{dataAnswer: v.Manifest.Bundle.String(), dataReason: ledger.Clean(err.Error())}); jerr != nil {
+			if _, jerr := a.Ledger.Append("refused", trip.ID, map[string]string{dataRefused: v.Manifest.Bundle.String(), dataReason: ledger.Clean(err.Error())}); jerr != nil {
 				return nil, jerr
 			}
 		}
@@ -79,11 +79,12 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 			return nil, err
 		}
 	}
-	applied := trip.Updated
-	if act.Outcome = trip.Data[dataOutcome]; act.Outcome == "" {
-		if act.Outcome, err = to.Apply(ctx, key); err != nil {
-			return nil, err
-		}
+	// Also after a crash behind the line below: what this returns is true of this sink.
+	if act.Outcome, err = to.Apply(ctx, key); err != nil {
+		return nil, err
+	}
+	applied := appliedAt(trip)
+	if applied.IsZero() {
 		e, err := a.Ledger.Append(ledger.Applied, trip.ID, map[string]string{dataOutcome: act.Outcome})
 		if err != nil {
 			return nil, err
@@ -146,6 +147,16 @@ func (a *Agent) admit(v *bundle.Verified, digest bundle.Digest) (ledger.Trip, er
 	return trip, nil
 }
 
+// appliedAt returns when the key of a trip went to its sink, or the zero time.
+func appliedAt(t ledger.Trip) time.Time {
+	for _, e := range t.Entries {
+		if e.Event == ledger.Applied {
+			return e.Time
+		}
+	}
+	return time.Time{}
+}
+
 // used returns when a trip's answer was used.
 func used(t ledger.Trip) time.Time {
 	for _, e := range t.Entries {
@@ -182,7 +193,8 @@ func (a *Agent) open(v *bundle.Verified, trip ledger.Trip) (*Activation, secret.
 	// which said this when it had the key. What this clock thinks is a warning.
 	if err := key.Check(official.Want{
 		CloudID: ans.CloudID, RegistrationName: ans.Registration, ResourceGroup: ans.ResourceGroup,
-		SubscriptionID: ans.Subscription, BillingModel: trip.Data[dataBilling], UsageReporting: parseBool(trip.Data[dataUsage]),
+		SubscriptionID: ans.Subscription, BillingModel: trip.Data[dataBilling],
+		UsageReporting: parseBool(trip.Data[dataUsage]), MarketplaceSyndication: parseBool(trip.Data[dataSyndication]),
 	}, v.Manifest.Created); err != nil {
 		return nil, secret.Text{}, err
 	}

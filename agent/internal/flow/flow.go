@@ -73,12 +73,14 @@ const (
 	dataGroup        = "expect-resource-group"
 	dataRegistration = "expect-registration"
 	dataUsage        = "usage-reporting"
+	dataSyndication  = "marketplace-syndication"
 	dataAnswer       = "answer" // bundle id of the answer that used the request up
 	dataAnswerDigest = "answer-digest"
 	dataKey          = "key-sha256"
 	dataKeyExpires   = "key-expires"
 	dataOutcome      = "outcome"
 	dataReceipt      = "receipt"
+	dataRefused      = "refused-answer" // bundle id of an answer that did not fit
 	dataReason       = "reason"
 )
 

@@ -93,7 +93,7 @@ func (a *Agent) Token(ctx context.Context, from Source, o TokenOrder) (*Request,
 		dataDigest: sealed.Digest().String(), dataPair: m.Pair.String(), dataSeqOut: strconv.FormatUint(m.Seq, 10),
 		dataRelay: peer.Label(), dataFile: r.File, dataCreated: clock.Format(m.Created), dataExpires: clock.Format(m.Expires),
 		dataOperation: content.Operation, dataCloudID: content.CloudID, dataBilling: content.BillingModel,
-		dataToken: content.TokenSHA256.String(), dataUsage: boolText(content.UsageReporting),
+		dataToken: content.TokenSHA256.String(), dataUsage: boolText(content.UsageReporting), dataSyndication: boolText(content.MarketplaceSyndication),
 		dataSubscription: content.ExpectSubscription, dataGroup: content.ExpectResourceGroup, dataRegistration: content.ExpectRegistration,
 	}); err != nil {
 		return nil, err

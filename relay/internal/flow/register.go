@@ -422,7 +422,7 @@ func (r *Relay) answer(p *Plan, reg azure.Registration, out *Outcome) error {
 	now := r.Clock.Now()
 	if err := key.Check(official.Want{
 		CloudID: j.Ask.CloudID, RegistrationName: p.ID.Name(), ResourceGroup: p.ID.Group().Name(), SubscriptionID: p.Subscription.ID.String(),
-		BillingModel: j.Ask.BillingModel, UsageReporting: j.Ask.UsageReporting,
+		BillingModel: j.Ask.BillingModel, UsageReporting: j.Ask.UsageReporting, MarketplaceSyndication: j.Ask.MarketplaceSyndication,
 	}, now); err != nil {
 		return err
 	}
