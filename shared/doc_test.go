@@ -68,3 +68,34 @@ func TestMap(t *testing.T) {
 		t.Errorf("the map (-folders +doc.go):\n%s", diff)
 	}
 }
+
+// TestDecisions holds the list in docs/adr/README.md: every page is in it, in its
+// order and under its own title.
+func TestDecisions(t *testing.T) {
+	dir := filepath.Join("..", "docs", "adr")
+	pages, err := filepath.Glob(filepath.Join(dir, "[0-9]*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no decisions in %s: %v", dir, err)
+	}
+	var want, got []string
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		title, _, _ := strings.Cut(strings.TrimPrefix(string(text), "# "), "\n")
+		want = append(want, "- ["+strings.TrimSpace(title)+"]("+filepath.Base(page)+")")
+	}
+	index, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(index)) {
+		if strings.HasPrefix(line, "- [") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the list (-pages +README.md):\n%s", diff)
+	}
+}
