@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/trust"
 )
 
@@ -46,6 +47,8 @@ import (
 //	sweep N HOW STEP FILE COMMAND…  run the command for a copy {} of the file that is
 //	                            damaged at every STEP-th byte; each must end with code N
 //	snapshot DIR FILE           write the names and digests of a folder's files to FILE
+//	hides BUNDLE WORD…          no section of the bundle, decoded or not, holds a word
+//	killsweep HOME OUT AGAIN COMMAND…  kill a command at every one of its writes, see killsweep
 //	mkfifo FILE                 make a FIFO
 //	forge FILE TO FIELD=VALUE…  what a hacked relay could send, see forge
 //
@@ -69,7 +72,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": positive(azure), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "alter": positive(alter),
-			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "forge": positive(forge),
+			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "forge": positive(forge),
 		},
 	})
 }
@@ -386,6 +389,21 @@ func snapshot(ts *testscript.TestScript, args []string) {
 		return err
 	}))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(list.String()), 0o600))
+}
+
+// hides looks at both spellings, for the sections of the text are base64 and
+// those of the wire form are not.
+func hides(ts *testscript.TestScript, args []string) {
+	need(ts, args, 2, "hides BUNDLE WORD…")
+	b, err := bundle.Split([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	for _, spelling := range [][]byte{b.Text(), b.Wire()} {
+		for _, word := range args[1:] {
+			if bytes.Contains(bytes.ToLower(spelling), bytes.ToLower([]byte(word))) {
+				ts.Fatalf("the outside of %s holds %q", args[0], word)
+			}
+		}
+	}
 }
 
 // open unlocks the identity of a state folder that has no passphrase.
