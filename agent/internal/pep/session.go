@@ -1,0 +1,185 @@
+// Package pep runs the six cmdlets of a disconnected registration on the
+// privileged endpoint of an Azure Stack Hub stamp, as the official module
+// RegisterWithAzure.psm1 (branch az) does, only safer.
+//
+// The properties: a call succeeds only if the endpoint reported no error record
+// at all, as under $ErrorActionPreference='Stop'; parameters follow the official
+// version gates and are never silently changed; a session is always closed, as
+// the endpoint allows few; and where the end of an activation was not seen, the
+// outcome is reported as unknown and never as failure or success.
+//
+// The limit: nothing here has met a real stamp. What is known comes from the
+// module's source, public recordings and documentation; docs/STAMP.md says which.
+package pep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/azs-courier/azs-courier/agent/internal/psrp"
+	"github.com/azs-courier/azs-courier/agent/internal/psrp/clixml"
+	"github.com/azs-courier/azs-courier/shared/fault"
+)
+
+// The official module tries three times to open a session, ten seconds apart.
+const (
+	Attempts = 3
+	Pause    = 10 * time.Second
+)
+
+// Conn is a connection to one address: a shell that does not exist yet.
+type Conn interface {
+	psrp.Shell
+	// SessionID is the WSMan session, which a later connection must give to take
+	// a shell up again.
+	SessionID() string
+	// Resume takes up a shell that an earlier session made and lost.
+	Resume(ctx context.Context, shellID string) error
+}
+
+// Dialer connects to one address; sessionID is "" for a new session.
+type Dialer func(ctx context.Context, address, sessionID string) (Conn, error)
+
+// Options say how to reach the endpoint.
+type Options struct {
+	Addresses []string // HOST or HOST:PORT, tried in turn
+	Dial      Dialer
+	Random    io.Reader
+	Sleep     func(context.Context, time.Duration) error
+	Say       func(format string, args ...any) // one line for each thing tried; may be nil
+}
+
+// Session is an open runspace on one of the addresses. It is for one goroutine.
+type Session struct {
+	address string
+	conn    Conn
+	pool    *psrp.Pool
+	options Options
+}
+
+// Attempt names a running command, so that a later run can take it up.
+type Attempt struct {
+	Address  string
+	Session  string // WSMan session
+	Shell    string // runspace pool and shell
+	Pipeline string
+}
+
+func (s *Session) attempt(id psrp.GUID) Attempt {
+	return Attempt{s.address, s.conn.SessionID(), s.pool.ID().String(), id.String()}
+}
+
+func (s *Session) say(format string, args ...any) {
+	if s.options.Say != nil {
+		s.options.Say(format, args...)
+	}
+}
+
+// Open opens a session on the first address that gives one. Each address is tried
+// in turn, and all of them three times. A refusal that will not change, such as a
+// wrong password, ends the attempts at once, so that no account is locked.
+func Open(ctx context.Context, o Options) (*Session, error) {
+	if len(o.Addresses) == 0 {
+		return nil, fault.New(fault.Usage, "the privileged endpoint has no address").Hint("azs-agent info --pep 192.0.2.1,192.0.2.2,192.0.2.3")
+	}
+	var reasons []string
+	for attempt := 1; ; attempt++ {
+		reasons = reasons[:0]
+		var last error
+		for _, address := range o.Addresses {
+			s, err := open(ctx, o, address)
+			if err == nil {
+				s.say("session on the privileged endpoint %s", address)
+				return s, nil
+			}
+			if ctx.Err() != nil || fault.KindOf(err) == fault.Permanent || fault.KindOf(err) == fault.Usage {
+				return nil, fmt.Errorf("privileged endpoint %s: %w", address, err)
+			}
+			last = err
+			reasons = append(reasons, fmt.Sprintf("%s: %v", address, err))
+			if o.Say != nil {
+				o.Say("%s gives no session: %v", address, err)
+			}
+		}
+		if attempt == Attempts {
+			kind := fault.KindOf(last)
+			if kind == fault.Unexpected {
+				kind = fault.Unreachable
+			}
+			return nil, fault.New(kind, "no address of the privileged endpoint gives a session, in %d attempts: %s", Attempts, strings.Join(reasons, "; ")).
+				Hint("azs-agent info --pep A,B,C   (the other two addresses of the endpoint too)")
+		}
+		if err := o.Sleep(ctx, Pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func open(ctx context.Context, o Options, address string) (*Session, error) {
+	conn, err := o.Dial(ctx, address, "")
+	if err != nil {
+		return nil, err
+	}
+	pool, err := psrp.NewPool(conn, o.Random)
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Open(ctx); err != nil {
+		return nil, err
+	}
+	return &Session{address: address, conn: conn, pool: pool, options: o}, nil
+}
+
+// Close ends the session on the endpoint, also after the context has ended.
+func (s *Session) Close(ctx context.Context) error { return s.pool.Close(ctx) }
+
+// run runs one command.
+func (s *Session) run(ctx context.Context, c psrp.Command, w Watch) ([]clixml.Value, error) {
+	out, err := s.pool.Run(ctx, c, w.handlers(s))
+	var unknown *psrp.UnknownOutcome
+	switch {
+	case err == nil:
+		return out, nil
+	case errors.As(err, &unknown):
+		return out, fault.New(fault.Unreachable, "the connection to %s broke: %w", s.address, err)
+	case fault.KindOf(err) != fault.Unexpected:
+		return out, err
+	}
+	return out, explain(err)
+}
+
+// Follow takes up a command that an earlier run started and lost, and waits for
+// its end. It can tell that the command failed, never that it succeeded: what the
+// earlier run had received is gone. A nil error therefore means that the command
+// came to its end and that no error was seen by this run.
+func Follow(ctx context.Context, o Options, a Attempt, command string, w Watch) error {
+	conn, err := o.Dial(ctx, a.Address, a.Session)
+	if err != nil {
+		return err
+	}
+	if err := conn.Resume(ctx, a.Shell); err != nil {
+		return err
+	}
+	shell, err := psrp.ParseGUID(a.Shell)
+	if err != nil {
+		return fault.New(fault.Refused, "stored session: %w", err)
+	}
+	pipeline, err := psrp.ParseGUID(a.Pipeline)
+	if err != nil {
+		return fault.New(fault.Refused, "stored session: %w", err)
+	}
+	s := &Session{address: a.Address, conn: conn, pool: psrp.Attach(conn, shell), options: o}
+	defer s.Close(ctx)
+	_, err = s.pool.Follow(ctx, pipeline, command, w.handlers(s))
+	if errors.Is(err, psrp.ErrUnseen) {
+		return nil
+	}
+	if err != nil {
+		return explain(err)
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package wsman
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/azs-courier/azs-courier/shared/fault"
+)
+
+// The codes of faults that have a meaning here ([MS-WSMV] 2.2.4.46, winerror.h).
+const (
+	CodeTimedOut            = 2150858793 // no data within the operation timeout: receive again
+	CodeInvalidSelectors    = 2150858843 // the shell or command is gone
+	CodeMaxShells           = 2150859173 // shells of this user
+	CodeMaxOperations       = 2150859174 // operations of this user
+	CodeAccessDenied        = 5
+	CodeAborted             = 995
+	CodeNoConfiguration     = 2150858811 // resource URI: the session configuration is missing,
+	CodeNoConfigurationToo  = 2150858754 // which of the two is not known
+	CodeCannotComplete      = 2150859046
+	subcodeTimedOut         = "TimedOut"
+	subcodeInvalidSelectors = "InvalidSelectors"
+)
+
+// Fault is a SOAP fault: the endpoint refuses an operation. It is judged by its
+// body, as the HTTP status of a fault may be 200.
+type Fault struct {
+	Code    uint64 // of the WSManFault, else 0
+	Subcode string // such as w:TimedOut, without its prefix
+	Reason  string
+	Message string // of the WSManFault
+}
+
+// Error shows code and text.
+func (f *Fault) Error() string {
+	text := f.Message
+	if text == "" {
+		text = f.Reason
+	}
+	return fmt.Sprintf("the endpoint refuses (%s %d): %q", f.Subcode, f.Code, strings.TrimSpace(text))
+}
+
+// Definite reports that the operation certainly was not begun.
+func (f *Fault) Definite() bool { return true }
+
+// TimedOut reports that there was only nothing to receive yet.
+func (f *Fault) TimedOut() bool { return f.Code == CodeTimedOut || f.Subcode == subcodeTimedOut }
+
+// Gone reports that the shell or command does not exist any more.
+func (f *Fault) Gone() bool {
+	return f.Code == CodeInvalidSelectors || f.Subcode == subcodeInvalidSelectors
+}
+
+// wrap gives a fault the kind and the hint that the operator needs.
+func (f *Fault) wrap() error {
+	switch f.Code {
+	case CodeMaxShells, CodeMaxOperations:
+		return fault.New(fault.Unreachable, "the endpoint has no room for another session of this user: %w", f).Hint("end other sessions of the user, or wait up to an hour, and run the same command again")
+	case CodeAccessDenied:
+		return fault.New(fault.Permanent, "the endpoint does not let this user in: %w", f).Hint(`check --pep-user 'DOMAIN\CloudAdmin'`)
+	case CodeNoConfiguration, CodeNoConfigurationToo:
+		return fault.New(fault.Permanent, "there is no session configuration PrivilegedEndpoint: the address is not that of a privileged endpoint: %w", f).Hint("azs-agent info --pep A,B,C   (the addresses of the ERCS machines)")
+	}
+	return f
+}
+
+// IsGone reports whether err is a fault that says that the shell is gone.
+func IsGone(err error) bool {
+	var f *Fault
+	return errors.As(err, &f) && f.Gone()
+}
+
+type wireFault struct {
+	Code struct {
+		Subcode struct {
+			Value string `xml:"http://www.w3.org/2003/05/soap-envelope Value"`
+		} `xml:"http://www.w3.org/2003/05/soap-envelope Subcode"`
+	} `xml:"http://www.w3.org/2003/05/soap-envelope Code"`
+	Reason string `xml:"http://www.w3.org/2003/05/soap-envelope Reason>Text"`
+	Detail struct {
+		WSMan *struct {
+			Code    string `xml:"Code,attr"`
+			Message struct {
+				Text string `xml:",chardata"`
+			} `xml:"Message"`
+		} `xml:"http://schemas.microsoft.com/wbem/wsman/1/wsmanfault WSManFault"`
+	} `xml:"http://www.w3.org/2003/05/soap-envelope Detail"`
+}
+
+func (w *wireFault) read() *Fault {
+	_, sub, ok := strings.Cut(strings.TrimSpace(w.Code.Subcode.Value), ":")
+	if !ok {
+		sub = strings.TrimSpace(w.Code.Subcode.Value)
+	}
+	f := &Fault{Subcode: sub, Reason: limit(w.Reason)}
+	if w.Detail.WSMan != nil {
+		f.Code, _ = strconv.ParseUint(w.Detail.WSMan.Code, 10, 64)
+		f.Message = limit(w.Detail.WSMan.Message.Text)
+	}
+	return f
+}
+
+// limit keeps foreign text short enough for an error.
+func limit(s string) string {
+	s = strings.TrimSpace(s)
+	return s[:min(len(s), 2000)]
+}
