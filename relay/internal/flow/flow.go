@@ -11,6 +11,7 @@ import (
 	"context"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/azs-courier/azs-courier/relay/internal/azure"
@@ -144,10 +145,25 @@ func (r *Relay) Read(raw []byte) (*Job, error) {
 	if got := bundle.Sum(payload); got != j.Ask.TokenSHA256 || got != bundle.Digest(j.Token.Digest) {
 		return nil, fault.New(fault.Refused, "the registration token in request %s has SHA-256 %s, the request says %s", m.Bundle, got, j.Ask.TokenSHA256)
 	}
-	if c := j.Token.Claims.CloudID; c != "" && c != j.Ask.CloudID {
+	if c := j.Token.Claims.CloudID; c != "" && !strings.EqualFold(c, j.Ask.CloudID) {
 		return nil, fault.New(fault.NotForUs, "request %s is for cloud id %q, its registration token for %q", m.Bundle, j.Ask.CloudID, c)
 	}
-	return j, nil
+	return j, r.current(j)
+}
+
+// current refuses to take up a request that failed, when a newer one of the same
+// agent for the same stamp came since: it would put the older token over the newer.
+func (r *Relay) current(j *Job) error {
+	if s := j.Known.State; s != ledger.Seen && s != ledger.Admitted {
+		return nil
+	}
+	for _, t := range r.Ledger.Trips() {
+		seq, err := strconv.ParseUint(t.Data[dataSeqIn], 10, 64)
+		if err == nil && seq > j.Manifest.Seq && t.Data[dataPair] == j.Manifest.Pair.String() && strings.EqualFold(t.Data[dataCloudID], j.Ask.CloudID) {
+			return fault.New(fault.Replay, "request %s for stamp %q was replaced by request %s", j.Trip, j.Ask.CloudID, t.ID).Hint("azs-relay status")
+		}
+	}
+	return nil
 }
 
 // Usable refuses a request that a newer one of the same agent replaced. A request
