@@ -53,8 +53,18 @@ func (f Fragment) Append(dst []byte) []byte {
 // follows. The blob is a part of data. A fragment that is not all there yields
 // [ErrTruncated]; one that no peer may send, [ErrMalformed] or [ErrTooLarge].
 func DecodeFragment(data []byte) (f Fragment, rest []byte, err error) {
+	f, rest, err = decodeFragment(data)
+	if err == ErrTruncated {
+		err = fmt.Errorf("%w: there are %d bytes", err, len(data))
+	}
+	return f, rest, err
+}
+
+// decodeFragment returns [ErrTruncated] bare, because a fragment that comes in
+// small parts meets it at each.
+func decodeFragment(data []byte) (f Fragment, rest []byte, err error) {
 	if len(data) < HeaderLen {
-		return Fragment{}, data, fmt.Errorf("%w: %d bytes of the %d of its header", ErrTruncated, len(data), HeaderLen)
+		return Fragment{}, data, ErrTruncated
 	}
 	f.ObjectID = binary.BigEndian.Uint64(data)
 	f.ID = binary.BigEndian.Uint64(data[8:])
@@ -73,7 +83,7 @@ func DecodeFragment(data []byte) (f Fragment, rest []byte, err error) {
 	case length == 0:
 		return Fragment{}, data, fmt.Errorf("fragment %d of object %d: %w: it is empty", f.ID, f.ObjectID, ErrMalformed)
 	case uint64(len(data)-HeaderLen) < uint64(length):
-		return Fragment{}, data, fmt.Errorf("fragment %d of object %d: %w: %d bytes of %d", f.ID, f.ObjectID, ErrTruncated, len(data)-HeaderLen, length)
+		return Fragment{}, data, ErrTruncated
 	}
 	end := HeaderLen + int(length)
 	f.Blob = data[HeaderLen:end]
@@ -148,8 +158,8 @@ func (d *Defragmenter) write(stream []byte) (messages [][]byte, err error) {
 	}
 	whole := len(data)
 	for len(data) > 0 {
-		f, rest, err := DecodeFragment(data)
-		if errors.Is(err, ErrTruncated) {
+		f, rest, err := decodeFragment(data)
+		if err == ErrTruncated {
 			break
 		}
 		if err != nil {
