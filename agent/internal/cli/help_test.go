@@ -1,0 +1,15 @@
+package cli
+
+import (
+	"testing"
+
+	"github.com/azs-courier/azs-courier/shared/appkit"
+)
+
+// Every verb has a usage line, a description, a meaning for every flag, an example
+// that parses and its exit codes.
+func TestHelp(t *testing.T) {
+	for _, thin := range appkit.CheckHelp(program()) {
+		t.Error(thin)
+	}
+}
