@@ -18,14 +18,13 @@ const (
 	nsShell      = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
 	nsPowerShell = "http://schemas.microsoft.com/powershell"
 
-	actionCreate     = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Create"
-	actionDelete     = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Delete"
-	actionCommand    = nsShell + "/Command"
-	actionReceive    = nsShell + "/Receive"
-	actionSend       = nsShell + "/Send"
-	actionSignal     = nsShell + "/Signal"
-	actionReconnect  = nsShell + "/Reconnect"
-	actionDisconnect = nsShell + "/Disconnect"
+	actionCreate    = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Create"
+	actionDelete    = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Delete"
+	actionCommand   = nsShell + "/Command"
+	actionReceive   = nsShell + "/Receive"
+	actionSend      = nsShell + "/Send"
+	actionSignal    = nsShell + "/Signal"
+	actionReconnect = nsShell + "/Reconnect"
 
 	anonymous = "http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous"
 )
@@ -96,9 +95,12 @@ func (e envelope) marshal(r request) []byte {
 
 // reply is what is read of a reply's envelope.
 type reply struct {
-	XMLName   xml.Name `xml:"http://www.w3.org/2003/05/soap-envelope Envelope"`
-	RelatesTo string   `xml:"http://www.w3.org/2003/05/soap-envelope Header>RelatesTo"`
-	Body      body     `xml:"http://www.w3.org/2003/05/soap-envelope Body"`
+	XMLName xml.Name `xml:"http://www.w3.org/2003/05/soap-envelope Envelope"`
+	Header  struct {
+		// The name space of a path a>b would be asked of both, so no path here.
+		RelatesTo string `xml:"http://schemas.xmlsoap.org/ws/2004/08/addressing RelatesTo"`
+	} `xml:"http://www.w3.org/2003/05/soap-envelope Header"`
+	Body body `xml:"http://www.w3.org/2003/05/soap-envelope Body"`
 }
 
 type body struct {
@@ -138,13 +140,13 @@ type received struct {
 	} `xml:"http://schemas.microsoft.com/wbem/wsman/1/windows/shell CommandState"`
 }
 
-// parse reads a reply, of one envelope and nothing behind it.
+// parse reads a reply, of one envelope and nothing behind it. Its size is bounded
+// by the transport.
 func parse(data []byte) (*reply, error) {
-	d := xml.NewDecoder(bytes.NewReader(data))
-	d.Strict = true
 	if err := shallow(data); err != nil {
 		return nil, err
 	}
+	d := xml.NewDecoder(bytes.NewReader(data))
 	r := &reply{}
 	if err := d.Decode(r); err != nil {
 		return nil, fmt.Errorf("the reply is no SOAP envelope: %w", err)

@@ -39,7 +39,7 @@ const (
 	// IdleTimeout is how long the endpoint keeps a shell that nobody talks to.
 	IdleTimeout = time.Hour
 
-	resends = 5 // of one Receive
+	resends = 5 // of one Receive or Delete, in 0, 1, 2, 4 and 8 s
 )
 
 // Poster sends one envelope and returns the reply with its HTTP status;
@@ -61,10 +61,16 @@ type Shell struct {
 	timeout   time.Duration
 	size      int
 
-	main Poster // all but Signal
+	main line
+	side line // for a Signal while a Receive waits on main
 
-	mu   sync.Mutex
-	side Poster // Signal
+	pause func(context.Context, time.Duration) error // between resends
+}
+
+// line is a connection, for one request at a time.
+type line struct {
+	mu     sync.Mutex
+	poster Poster // nil before the first request
 }
 
 var _ psrp.Shell = (*Shell)(nil)
@@ -79,7 +85,7 @@ func New(dial func() (Poster, error), random io.Reader, sessionID string) (*Shel
 		}
 		sessionID = id.String()
 	}
-	return &Shell{dial: dial, random: random, sessionID: sessionID, timeout: OperationTimeout, size: firstEnvelope}, nil
+	return &Shell{dial: dial, random: random, sessionID: sessionID, timeout: OperationTimeout, size: firstEnvelope, pause: pause}, nil
 }
 
 // SessionID names the WSMan session.
@@ -89,7 +95,8 @@ func (s *Shell) SessionID() string { return s.sessionID }
 // seconds.
 func (s *Shell) SetOperationTimeout(d time.Duration) { s.timeout = d }
 
-// Create makes the shell.
+// Create makes the shell. If it is not certain that there is none after a
+// failure, Delete will try the id that was asked for.
 func (s *Shell) Create(ctx context.Context, shellID string, creation []byte) error {
 	r, err := s.do(ctx, request{
 		action:  actionCreate,
@@ -97,6 +104,10 @@ func (s *Shell) Create(ctx context.Context, shellID string, creation []byte) err
 		body: fmt.Sprintf(`<rsp:Shell ShellId="%s"><rsp:IdleTimeOut>%s</rsp:IdleTimeOut><rsp:InputStreams>stdin pr</rsp:InputStreams><rsp:OutputStreams>stdout</rsp:OutputStreams>`+
 			`<creationXml xmlns="%s">%s</creationXml></rsp:Shell>`, escape(shellID), duration(IdleTimeout), nsPowerShell, base64.StdEncoding.EncodeToString(creation)),
 	})
+	var d interface{ Definite() bool }
+	if !errors.As(err, &d) || !d.Definite() {
+		s.shellID = shellID
+	}
 	if err != nil {
 		return err
 	}
@@ -189,19 +200,38 @@ func (s *Shell) Receive(ctx context.Context, commandID string) (streams [][]byte
 	}
 }
 
-// persist sends a Receive until its answer came: the same envelope with the same
-// MessageID, each time on a new connection.
+// persist sends a Receive or a Delete until its answer came: the same envelope
+// with the same MessageID, each time on a new connection.
 func (s *Shell) persist(ctx context.Context, req request) (*reply, error) {
 	var err error
 	if req.messageID, err = s.newMessage(); err != nil {
 		return nil, err
 	}
+	s.main.mu.Lock()
+	defer s.main.mu.Unlock()
 	for try := 0; ; try++ {
-		var r *reply
-		r, err = s.post(ctx, &s.main, req)
-		if err == nil || ctx.Err() != nil || try == resends || fault.KindOf(err) != fault.Unreachable {
+		r, err := s.post(ctx, &s.main, req)
+		var f *Fault
+		if err == nil || errors.As(err, &f) || fault.KindOf(err) != fault.Unreachable || ctx.Err() != nil || try == resends {
 			return r, err
 		}
+		if try > 0 { // the first time at once, as one broken connection says little
+			if s.pause(ctx, time.Second<<(try-1)) != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -211,7 +241,7 @@ func (r *reply) received(commandID string) (streams [][]byte, done bool, err err
 		return nil, false, fault.New(fault.Refused, "the endpoint answers a Receive with something else")
 	}
 	for _, st := range rec.Streams {
-		if !strings.EqualFold(st.CommandID, commandID) {
+		if !fits(st.CommandID, commandID) {
 			return nil, false, fault.New(fault.Refused, "the endpoint sends output of command %q, asked was for %q", st.CommandID, commandID)
 		}
 		if st.Name != "stdout" {
@@ -226,7 +256,7 @@ func (r *reply) received(commandID string) (streams [][]byte, done bool, err err
 		}
 	}
 	if rec.State != nil {
-		if !strings.EqualFold(rec.State.CommandID, commandID) {
+		if !fits(rec.State.CommandID, commandID) {
 			return nil, false, fault.New(fault.Refused, "the endpoint tells the state of command %q, asked was for %q", rec.State.CommandID, commandID)
 		}
 		done = strings.HasSuffix(rec.State.State, "/CommandState/Done")
@@ -234,42 +264,47 @@ func (r *reply) received(commandID string) (streams [][]byte, done bool, err err
 	return streams, done, nil
 }
 
-// Signal sends a code to a command, on a connection of its own when a Receive may
-// be waiting on the other.
+// fits says whether a reply is about the command that was asked for. Naming none
+// is allowed, as RelatesTo already binds the reply to its request.
+func fits(named, asked string) bool { return named == "" || strings.EqualFold(named, asked) }
+
+// Signal sends a code to a command, on a connection of its own while a Receive
+// waits on the other.
 func (s *Shell) Signal(ctx context.Context, commandID, code string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	poster := &s.main
-	if code == psrp.SignalCtrlC {
-		poster = &s.side
+	l := &s.main
+	if !l.mu.TryLock() {
+		l = &s.side
+		l.mu.Lock()
 	}
+	defer l.mu.Unlock()
 	req := request{action: actionSignal, body: fmt.Sprintf(`<rsp:Signal CommandId="%s"><rsp:Code>%s</rsp:Code></rsp:Signal>`, escape(commandID), escape(code))}
 	var err error
 	if req.messageID, err = s.newMessage(); err != nil {
 		return err
 	}
-	r, err := s.post(ctx, poster, req)
+	r, err := s.post(ctx, l, req)
 	if err == nil && r.Body.Signalled == nil {
 		err = fault.New(fault.Refused, "the endpoint does not confirm the signal")
 	}
 	return err
 }
 
-// Delete ends the shell and the connections. A shell that is gone is deleted.
+// Delete ends the shell and the connections. A shell that is gone is deleted, so
+// the request may be repeated when its answer was lost.
 func (s *Shell) Delete(ctx context.Context) error {
 	var err error
 	if s.shellID != "" {
-		if _, err = s.do(ctx, request{action: actionDelete}); IsGone(err) {
+		if _, err = s.persist(ctx, request{action: actionDelete}); IsGone(err) {
 			err = nil
 		}
 		s.shellID = ""
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range []Poster{s.main, s.side} {
-		if p != nil {
-			p.Close()
+	for _, l := range []*line{&s.main, &s.side} {
+		l.mu.Lock()
+		if l.poster != nil {
+			l.poster.Close()
 		}
+		l.mu.Unlock()
 	}
 	return err
 }
@@ -285,16 +320,19 @@ func (s *Shell) do(ctx context.Context, req request) (*reply, error) {
 	if req.messageID, err = s.newMessage(); err != nil {
 		return nil, err
 	}
+	s.main.mu.Lock()
+	defer s.main.mu.Unlock()
 	return s.post(ctx, &s.main, req)
 }
 
-func (s *Shell) post(ctx context.Context, poster *Poster, req request) (*reply, error) {
-	if *poster == nil {
+// post sends a request on a line that the caller has locked.
+func (s *Shell) post(ctx context.Context, l *line, req request) (*reply, error) {
+	if l.poster == nil {
 		p, err := s.dial()
 		if err != nil {
 			return nil, err
 		}
-		*poster = p
+		l.poster = p
 	}
 	if req.action != actionCreate {
 		if s.shellID == "" {
@@ -305,8 +343,8 @@ func (s *Shell) post(ctx context.Context, poster *Poster, req request) (*reply, 
 	deadline, cancel := context.WithTimeoutCause(ctx, s.timeout+Slack,
 		fault.New(fault.Unreachable, "the endpoint did not answer within %s", s.timeout+Slack))
 	defer cancel()
-	e := envelope{to: (*poster).URL(), sessionID: "uuid:" + s.sessionID, maxEnvelope: s.size, timeout: duration(s.timeout)}
-	data, status, err := (*poster).PostContext(deadline, e.marshal(req))
+	e := envelope{to: l.poster.URL(), sessionID: "uuid:" + s.sessionID, maxEnvelope: s.size, timeout: duration(s.timeout)}
+	data, status, err := l.poster.PostContext(deadline, e.marshal(req))
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +353,7 @@ func (s *Shell) post(ctx context.Context, poster *Poster, req request) (*reply, 
 		return nil, fault.New(fault.Refused, "HTTP status %d: %w", status, err)
 	}
 	// A fault about an envelope that could not be read relates to none.
-	if got := strings.TrimSpace(r.RelatesTo); !strings.EqualFold(got, req.messageID) && (got != "" || r.Body.Fault == nil) {
+	if got := strings.TrimSpace(r.Header.RelatesTo); !strings.EqualFold(got, req.messageID) && (got != "" || r.Body.Fault == nil) {
 		return nil, fault.New(fault.Refused, "a reply relates to message %q, sent was %q", got, req.messageID)
 	}
 	if r.Body.Fault != nil {
