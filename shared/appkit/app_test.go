@@ -117,10 +117,14 @@ func run(args ...string) ran {
 	return ran{out.String(), err.String(), code}
 }
 
-// TestMain plays the program in a process of its own for the test of signals.
+// TestMain plays the program in a process of its own for the tests of signals and
+// of a terminal.
 func TestMain(m *testing.M) {
 	if os.Getenv("APPKIT_TEST_PROGRAM") != "" {
 		os.Exit(appkit.Main(program(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	if role := os.Getenv("APPKIT_TEST_STATION"); role != "" {
+		os.Exit(appkit.Main(station(role), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	for _, name := range []string{"AZS_TEST_HOME", "AZS_JSON", "AZS_QUIET", "AZS_COLOR", "AZS_YES", "AZS_PASSPHRASE_FILE", "AZS_REHEARSE_CLOCK", "AZS_DEBUG"} {
 		os.Unsetenv(name)

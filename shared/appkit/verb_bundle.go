@@ -196,7 +196,7 @@ func verifyVerb(p Program) *cli.Command {
 			"(see pair export-signers), or against the pinned peers when no file is given. It cannot open a bundle.",
 		Flags:  []cli.Flag{&cli.StringFlag{Name: "signers", Usage: "allowed_signers `FILE`, as ssh-keygen(1) reads it"}},
 		Action: Run(runVerify),
-	}, Help{Examples: []string{p.Name + " verify request.azc --signers allowed_signers"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Partial}})
+	}, Help{Examples: []string{p.Name + " verify request.azc --signers allowed_signers"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium}})
 }
 
 type verdict struct {

@@ -29,8 +29,8 @@ type Side struct {
 	Next func(e *Env, t ledger.Trip) (Advice, bool)
 	// Idle is the command that begins a new trip.
 	Idle string
-	// Started tells about a trip in one line of status.
-	Line func(t ledger.Trip) string
+	// Line tells about a trip in one line of status.
+	Line func(l *ledger.Ledger, t ledger.Trip) string
 }
 
 // Advice is the one thing to do now.
@@ -78,7 +78,7 @@ func runStatus(e *Env, side Side) error {
 	e.Console.Result("status", map[string]any{"home": e.Home, "label": s.Card.Label, "peers": len(s.Peers), "journal": s.Ledger.Head(), "trips": trips}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s %q, %d pinned, journal of %d lines with head %s\n", s.Card.Role, s.Card.Label, len(s.Peers), len(s.Ledger.Entries()), s.Ledger.Head()[:16])
 		for _, t := range s.Ledger.Trips() {
-			fmt.Fprintf(w, "%s  %-10s  %s\n", t.ID, t.State, side.Line(t))
+			fmt.Fprintf(w, "%s  %-10s  %s\n", t.ID, t.State, side.Line(s.Ledger, t))
 		}
 	})
 	return nil

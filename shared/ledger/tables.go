@@ -116,7 +116,9 @@ var notes = []struct{ name, meaning string }{
 	{"deactivated", "the stamp removed its activation"},                                              // 22
 	{"key-fetched", "the activation key was fetched from Azure; data: its digest and expiry"},        // 23
 	{"receipt", "a receipt was made or came in"},                                                     // 24
-	{"evidence", "an evidence page was printed"},                                                     // 25
+	{"activating", "an activation begins on the stamp, or failed; data names its session"},           // 25
+	{"stamp-info", "the stamp told its version and its nodes"},                                       // 26
+	{"evidence", "an evidence page was printed"},                                                     // 27
 }
 
 func findState(role Role, event string) (state, bool) {

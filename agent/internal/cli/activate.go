@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,38 +13,62 @@ import (
 	"github.com/azs-courier/azs-courier/shared/appkit"
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/medium"
 	"github.com/azs-courier/azs-courier/shared/official"
 )
 
 func activateVerb(p appkit.Program) *cli.Command {
 	return appkit.Describe(&cli.Command{
-		Name: "activate", Usage: "open the answer and use its activation key once", ArgsUsage: "BUNDLE",
+		Name: "activate", Usage: "open the answer and use its activation key once", ArgsUsage: "[BUNDLE]",
 		Description: "Opens the relay's answer, compares it with the request that it answers, checks what the activation key claims, " +
-			"and writes the key to a file that New-AzsActivationResource accepts. An answer can be used once; a run that was " +
-			"interrupted is finished by the same command. A receipt for the relay is made. " +
+			"and activates the stamp (--pep), or writes the key to a file that New-AzsActivationResource accepts (--key-out). " +
+			"An answer can be used once; a run that was interrupted is finished by the same command, which asks the endpoint " +
+			"what became of an activation before it begins another. A receipt for the relay is made. " +
+			"--key-file activates the stamp with a plain key of the official scripts instead of an answer. " +
 			"The signature of the activation key cannot be checked here: only the stamp can.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "key-out", Usage: "write the activation key to `FILE`, readable by its owner alone"},
 			&cli.StringFlag{Name: "receipt-out", Usage: "write the receipt to `FILE`"},
 			&cli.StringFlag{Name: "put", Usage: "write the receipt to the stick or folder `DIR`"},
+			&cli.StringFlag{Name: "key-file", Usage: "plain activation key `FILE` instead of an answer; needs --pep"},
+			&cli.StringFlag{Name: "assume", Usage: "`applied|failed`: what became of an activation whose end nobody saw, as the administrator portal shows it"},
 			acceptClock,
-		},
+		}, pepFlags()...),
 		Action: appkit.Run(runActivate),
 	}, appkit.Help{
-		Examples: []string{p.Name + " activate answer.azc --key-out activation-key.txt", p.Name + " activate answer.azc --key-out activation-key.txt --put /media/stick"},
-		Exit:     []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Expired, fault.Medium, fault.Locked},
+		Examples: []string{p.Name + ` activate answer.azc --pep 192.0.2.1 --pep-user 'AZURESTACK\CloudAdmin' --put /media/stick`, p.Name + " activate answer.azc --key-out activation-key.txt", p.Name + " activate answer.azc --key-out activation-key.txt --put /media/stick"},
+		Exit:     append([]fault.Kind{fault.Replay, fault.Expired}, pepExits...),
 	})
 }
 
 func runActivate(ctx context.Context, e *appkit.Env, c *cli.Context) error {
-	args, err := appkit.Args(c, "BUNDLE")
+	args, err := appkit.Args(c, "[BUNDLE]")
 	if err != nil {
 		return err
 	}
-	if c.String("key-out") == "" {
-		return fault.New(fault.Usage, "activate needs a place for the activation key").Hint("azs-agent activate %s --key-out activation-key.txt", args[0])
+	file, plain := c.String("key-out"), c.String("key-file")
+	// An address from the environment is for the verbs that need one.
+	far := c.String("pep") != "" && (file == "" || c.String("pep") != os.Getenv("AZS_PEP"))
+	switch {
+	case (len(args) == 0) == (plain == ""):
+		return fault.New(fault.Usage, "activate takes one answer, or --key-file").Hint("azs-agent activate ANSWER --pep … --pep-user USER")
+	case far && file != "":
+		return fault.New(fault.Usage, "--pep and --key-out contradict each other")
+	case plain != "" && !far:
+		return fault.New(fault.Usage, "--key-file needs the privileged endpoint").Hint("azs-agent activate --key-file %s --pep … --pep-user USER", plain)
+	case !far && file == "":
+		return fault.New(fault.Usage, "activate needs the privileged endpoint or a file for the activation key").Hint("azs-agent activate %s --key-out activation-key.txt", args[0])
 	}
-	raw, err := e.ReadBundle(args[0])
+	assume := c.String("assume")
+	if assume != "" && assume != "applied" && assume != "failed" {
+		return fault.New(fault.Usage, "--assume is %q, want applied or failed", assume)
+	}
+	var raw []byte
+	if plain != "" {
+		raw, err = medium.ReadText(plain, official.MaxRaw)
+	} else {
+		raw, err = e.ReadBundle(args[0])
+	}
 	if err != nil {
 		return err
 	}
@@ -52,11 +77,44 @@ func runActivate(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 		return err
 	}
 	defer s.Close()
-	file := c.String("key-out")
-	a, err := agent.Activate(ctx, raw, flow.KeyFile(file))
+	var to flow.Sink = flow.KeyFile(file)
+	if far {
+		pep, err := endpoint(e, c)
+		if err != nil {
+			return err
+		}
+		defer pep.Close(ctx)
+		pep.Assume = assume
+		if plain != "" {
+			return activatePlain(ctx, e, agent, raw, pep)
+		}
+		to = pep
+	}
+	a, err := agent.Activate(ctx, raw, to)
 	if err != nil {
 		return err
 	}
+	return report(e, c, s, agent, a)
+}
+
+// activatePlain hands a plain key to the stamp.
+func activatePlain(ctx context.Context, e *appkit.Env, agent *flow.Agent, raw []byte, to *flow.Endpoint) error {
+	key, err := agent.ActivateKey(ctx, raw, to)
+	if err != nil {
+		return err
+	}
+	for _, w := range key.Warnings {
+		e.Console.Warn("%s", w)
+	}
+	e.Console.Result("activation", map[string]any{"outcome": bundle.OutcomeApplied, "keySha256": bundle.Digest(key.Digest), "keyExpires": key.Claims.ExpiresText, "cloudId": key.Claims.CloudID}, func(w io.Writer) {
+		fmt.Fprintf(w, "stamp %q is activated\n  key  %s, expires %s\n", key.Claims.CloudID, key.Describe(), key.Claims.ExpiresText)
+	})
+	return nil
+}
+
+// report delivers the receipt and tells what was done.
+func report(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent, a *flow.Activation) error {
+	file := c.String("key-out")
 	for _, w := range a.Warnings {
 		e.Console.Warn("%s", w)
 	}
@@ -68,7 +126,7 @@ func runActivate(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 		}
 	}
 	if err != nil {
-		return fault.New(fault.KindOf(err), "the key is in %s and the receipt is kept, but the receipt did not leave: %w", file, err).Hint("azs-agent put %s DIR", s.Path(a.ReceiptFile))
+		return fault.New(fault.KindOf(err), "the answer was used and the receipt is kept, but the receipt did not leave: %w", err).Hint("azs-agent put %s DIR", s.Path(a.ReceiptFile))
 	}
 	ans := a.Answer
 	e.Console.Result("activation", map[string]any{
@@ -76,9 +134,17 @@ func runActivate(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 		"cloudId": ans.CloudID, "subscription": ans.Subscription, "resourceGroup": ans.ResourceGroup, "registration": ans.Registration,
 		"receipt": s.Path(a.ReceiptFile), "places": places, "skewFromSeconds": int(a.SkewFrom.Seconds()), "skewToSeconds": int(a.SkewTo.Seconds()), "warnings": a.Warnings,
 	}, func(w io.Writer) {
-		fmt.Fprintf(w, "activation key for stamp %q\n  registered   %q in group %q of subscription %s\n  key          %s, expires %s\n  digest       %s\n  clocks       relay minus agent lies between %s and %s\n  receipt      %s\n  next         New-AzsActivationResource … -ActivationKey (Get-Content -Raw %s).Trim()\n",
-			ans.CloudID, ans.Registration, ans.ResourceGroup, ans.Subscription, file, ans.KeyExpires, ans.KeySHA256,
-			a.SkewFrom.Round(time.Second), a.SkewTo.Round(time.Second), s.Path(a.ReceiptFile), file)
+		if a.Outcome == bundle.OutcomeApplied {
+			fmt.Fprintf(w, "stamp %q is activated\n", ans.CloudID)
+		} else {
+			fmt.Fprintf(w, "activation key for stamp %q\n  file         %s\n", ans.CloudID, file)
+		}
+		fmt.Fprintf(w, "  registered   %q in group %q of subscription %s\n  key expires  %s\n  digest       %s\n  clocks       relay minus agent lies between %s and %s\n  receipt      %s\n",
+			ans.Registration, ans.ResourceGroup, ans.Subscription, ans.KeyExpires, ans.KeySHA256,
+			a.SkewFrom.Round(time.Second), a.SkewTo.Round(time.Second), s.Path(a.ReceiptFile))
+		if a.Outcome == bundle.OutcomeWritten {
+			fmt.Fprintf(w, "  next         New-AzsActivationResource … -ActivationKey (Get-Content -Raw %s).Trim()\n", file)
+		}
 	})
 	return nil
 }

@@ -26,7 +26,7 @@ func program() appkit.Program {
 		Description: "Seals the registration token of the stamp into a signed, encrypted, one-time request, and turns the relay's " +
 			"answer back into the activation key, after checking it against the request.",
 	}
-	p.Verbs = append([]*cli.Command{tokenVerb(p), activateVerb(p), requestsVerb(p), cancelVerb(p)}, appkit.CommonVerbs(p, side())...)
+	p.Verbs = append([]*cli.Command{infoVerb(p), tokenVerb(p), activateVerb(p), deactivateVerb(p), renewVerb(p), licenseVerb(p), doctorVerb(p), requestsVerb(p), cancelVerb(p)}, appkit.CommonVerbs(p, side())...)
 	return p
 }
 
@@ -61,13 +61,16 @@ func side() appkit.Side {
 		},
 		Next: next,
 		Idle: "azs-agent token --token-file RegistrationToken.txt --put STICK",
-		Line: func(t ledger.Trip) string {
+		Line: func(l *ledger.Ledger, t ledger.Trip) string {
 			line := fmt.Sprintf("stamp %q", t.Data["cloud-id"])
 			if at := t.Data["expires"]; flow.IsPending(t) {
 				line += ", answer until " + at
 			}
 			if at := t.Data["key-expires"]; at != "" {
 				line += fmt.Sprintf(", key %s, expires %q", t.Data["outcome"], at)
+			}
+			if grown := flow.Grown(l, t); grown != "" {
+				line += ", " + grown
 			}
 			return line
 		},
@@ -85,7 +88,7 @@ func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
 		return appkit.Advice{Why: fmt.Sprintf("request %s is on its way: the relay registers it, and its answer comes back to azs-agent take STICK", t.ID)}, true
 	case ledger.Opened:
 		return appkit.Advice{Why: fmt.Sprintf("answer %s was opened and its key not written yet", t.Data["answer"]),
-			Command: "azs-agent activate ANSWER --key-out activation-key.txt"}, true
+			Command: "azs-agent activate ANSWER --key-out activation-key.txt   (or --pep …, as before)"}, true
 	case ledger.Applied:
 		if t.Data["receipt"] == "" {
 			return appkit.Advice{Why: fmt.Sprintf("the receipt for answer %s is not made yet", t.Data["answer"]),

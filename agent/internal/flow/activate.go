@@ -80,7 +80,7 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 		}
 	}
 	// Also after a crash behind the line below: what this returns is true of this sink.
-	if act.Outcome, err = to.Apply(ctx, key); err != nil {
+	if act.Outcome, err = to.Apply(ctx, key, a.past(trip)); err != nil {
 		return nil, err
 	}
 	applied := appliedAt(trip)
@@ -91,7 +91,25 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 		}
 		applied = e.Time
 	}
+	if t, _ := a.Ledger.Trip(trip.ID); act.Outcome == bundle.OutcomeApplied && t.State == ledger.Applied {
+		if _, err := a.Ledger.Append(ledger.Confirmed, trip.ID, nil); err != nil {
+			return nil, err
+		}
+	}
 	return act, a.receipt(act, peer, sealed.Digest(), applied)
+}
+
+// past reads what earlier runs noted about a trip.
+func (a *Agent) past(trip ledger.Trip) Past {
+	p := Past{Outcome: trip.Data[dataOutcome]}
+	if trip.Data[dataAttempt] == "open" {
+		p.Attempt = attempt(trip.Data)
+	}
+	p.Note = func(attempt map[string]string) error {
+		_, err := a.Ledger.Append("activating", trip.ID, attemptData(attempt))
+		return err
+	}
+	return p
 }
 
 // Usable refuses an answer that was used, or that no request of this side waits

@@ -32,6 +32,6 @@ func (f KeyFile) Check(_ context.Context, _ string, key secret.Text) error {
 }
 
 // Apply writes the key, or finds it written.
-func (f KeyFile) Apply(_ context.Context, key secret.Text) (string, error) {
+func (f KeyFile) Apply(_ context.Context, key secret.Text, _ Past) (string, error) {
 	return bundle.OutcomeWritten, medium.Save(string(f), official.Write(key), true)
 }

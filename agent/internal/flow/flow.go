@@ -33,9 +33,10 @@ type Agent struct {
 
 // Stamp is what is known of the stamp beside its token. Empty means unknown.
 type Stamp struct {
-	CloudID string
-	Version string
-	Nodes   int
+	CloudID      string
+	Version      string
+	Nodes        int
+	TokenVersion string // that the token was asked for with
 }
 
 // Source gives a registration token: a file of the official cmdlet, or the
@@ -51,8 +52,17 @@ type Sink interface {
 	// is used up.
 	Check(ctx context.Context, cloudID string, key secret.Text) error
 	// Apply takes the key and returns what happened to it. It may be called again
-	// with the same key after a crash and then finishes or repeats what it did.
-	Apply(ctx context.Context, key secret.Text) (outcome string, err error)
+	// with the same key after a crash, and is told what is known of earlier runs.
+	Apply(ctx context.Context, key secret.Text, past Past) (outcome string, err error)
+}
+
+// Past is what the journal knows of earlier runs with the same answer.
+type Past struct {
+	Outcome string            // of an earlier run that saw its end, or ""
+	Attempt map[string]string // what an earlier run noted and whose end nobody saw, or nil
+	// Note journals an attempt before it is made, and, with nil, that its end was
+	// seen and was a failure.
+	Note func(attempt map[string]string) error
 }
 
 // The names under which a request's facts stand in the journal.
@@ -82,6 +92,11 @@ const (
 	dataReceipt      = "receipt"
 	dataRefused      = "refused-answer" // bundle id of an answer that did not fit
 	dataReason       = "reason"
+	dataVersion      = "stamp-version"
+	dataNodes        = "nodes"
+	dataAgreement    = "agreement-number"
+	dataAssetTag     = "ms-asset-tag"
+	dataAttempt      = "attempt" // prefix of what a sink notes; "attempt" itself is open or ended
 )
 
 // CheckClock refuses to judge a time while the clock stands behind the journal.

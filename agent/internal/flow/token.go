@@ -13,6 +13,7 @@ import (
 	"github.com/azs-courier/azs-courier/shared/ledger"
 	"github.com/azs-courier/azs-courier/shared/medium"
 	"github.com/azs-courier/azs-courier/shared/official"
+	"github.com/azs-courier/azs-courier/shared/trust"
 )
 
 // TokenOrder is what the operator asks for. What the token says too must agree.
@@ -30,6 +31,7 @@ type TokenOrder struct {
 	Note               string
 	WithCard           bool
 	Valid              time.Duration // how long the answer is waited for
+	Operation          string        // "" is bundle.Register
 }
 
 // Request is a sealed request.
@@ -61,6 +63,18 @@ func (a *Agent) Token(ctx context.Context, from Source, o TokenOrder) (*Request,
 	if err != nil {
 		return nil, err
 	}
+	r, err := a.request(peer, content, []byte(token.Text.Reveal()), o)
+	if err != nil {
+		return nil, err
+	}
+	r.Token = token
+	r.Warnings = append(r.Warnings, token.Warnings...)
+	return r, nil
+}
+
+// request seals and journals a request, and supersedes the earlier ones of the
+// same stamp.
+func (a *Agent) request(peer trust.Peer, content *bundle.Request, payload []byte, o TokenOrder) (*Request, error) {
 	content.Label = a.Identity.Card.Label
 	if o.WithCard {
 		content.Card = a.Identity.Card.Bundle.Wire()
@@ -72,7 +86,7 @@ func (a *Agent) Token(ctx context.Context, from Source, o TokenOrder) (*Request,
 	now := a.Clock.Now()
 	sealed, err := a.Identity.Seal(peer, bundle.Draft{
 		Bundle: id, Seq: a.Ledger.NextSeq(peer.Pair.String()), Created: now, Expires: now.Add(o.Valid),
-		Content: content, Payload: []byte(token.Text.Reveal()),
+		Content: content, Payload: payload,
 	}, a.Rand)
 	if err != nil {
 		return nil, err
@@ -81,8 +95,7 @@ func (a *Agent) Token(ctx context.Context, from Source, o TokenOrder) (*Request,
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{Trip: id.String(), File: medium.Name(string(m.Kind), id.String()), Bundle: sealed, Manifest: m, Content: content, Token: token, Relay: peer.Label()}
-	r.Warnings = append(r.Warnings, token.Warnings...)
+	r := &Request{Trip: id.String(), File: medium.Name(string(m.Kind), id.String()), Bundle: sealed, Manifest: m, Content: content, Relay: peer.Label()}
 	if content.ExpectSubscription == "" {
 		r.Warnings = append(r.Warnings, "the answer may come from any subscription: --expect-subscription pins the right one")
 	}
@@ -93,7 +106,9 @@ func (a *Agent) Token(ctx context.Context, from Source, o TokenOrder) (*Request,
 		dataDigest: sealed.Digest().String(), dataPair: m.Pair.String(), dataSeqOut: strconv.FormatUint(m.Seq, 10),
 		dataRelay: peer.Label(), dataFile: r.File, dataCreated: clock.Format(m.Created), dataExpires: clock.Format(m.Expires),
 		dataOperation: content.Operation, dataCloudID: content.CloudID, dataBilling: content.BillingModel,
-		dataToken: content.TokenSHA256.String(), dataUsage: boolText(content.UsageReporting), dataSyndication: boolText(content.MarketplaceSyndication),
+		dataToken: content.TokenSHA256.String(), dataVersion: content.StampVersion, dataNodes: strconv.Itoa(content.Nodes),
+		dataAgreement: content.AgreementNumber, dataAssetTag: content.MsAssetTag,
+		dataUsage: boolText(content.UsageReporting), dataSyndication: boolText(content.MarketplaceSyndication),
 		dataSubscription: content.ExpectSubscription, dataGroup: content.ExpectResourceGroup, dataRegistration: content.ExpectRegistration,
 	}); err != nil {
 		return nil, err
@@ -130,7 +145,7 @@ func compose(token *official.Token, stamp Stamp, o TokenOrder) (*bundle.Request,
 		return out
 	}
 	r := &bundle.Request{
-		Operation:       bundle.Register,
+		Operation:       first(o.Operation, bundle.Register),
 		CloudID:         agree("cloud id", "--cloud-id", o.CloudID, stamp.CloudID, c.CloudID),
 		StampVersion:    stamp.Version,
 		Nodes:           max(stamp.Nodes, c.Nodes),
@@ -140,7 +155,7 @@ func compose(token *official.Token, stamp Stamp, o TokenOrder) (*bundle.Request,
 			boolText(o.UsageReporting), boolText(c.UsageReporting))),
 		MarketplaceSyndication: c.MarketplaceSyndication,
 		MsAssetTag:             o.MsAssetTag,
-		TokenVersion:           o.TokenVersion,
+		TokenVersion:           first(o.TokenVersion, stamp.TokenVersion),
 		TokenSHA256:            token.Digest,
 		ExpectSubscription:     strings.ToLower(o.ExpectSubscription),
 		ExpectResourceGroup:    o.ResourceGroup,
@@ -166,6 +181,16 @@ func compose(token *official.Token, stamp Stamp, o TokenOrder) (*bundle.Request,
 		r.ExpectResourceGroup = "azurestack"
 	}
 	return r, nil
+}
+
+// first returns the first text that is not empty.
+func first(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
 }
 
 // Exported notes that a bundle of a trip left on a medium, in the operator's

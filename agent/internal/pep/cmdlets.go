@@ -343,3 +343,9 @@ func (w Watch) handlers(s *Session) psrp.Handlers {
 	}
 	return h
 }
+
+// IsRemote reports whether err is what the endpoint itself reported.
+func IsRemote(err error) bool {
+	var re *psrp.RemoteError
+	return errors.As(err, &re)
+}

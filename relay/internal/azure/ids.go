@@ -12,8 +12,9 @@ import (
 
 var (
 	guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
-	// groupName is Resource Manager's own rule for resource groups.
-	groupName = regexp.MustCompile(`^[-\p{L}\p{N}_.()]{1,90}$`)
+	// groupName is Resource Manager's own rule for resource groups but for the length,
+	// which a repetition of 90 would turn into 15 ms at every start.
+	groupName = regexp.MustCompile(`^[-\p{L}\p{N}_.()]+$`)
 )
 
 // SubscriptionID is the id of a subscription, a GUID in lower case. Only
@@ -42,7 +43,7 @@ func (s SubscriptionID) Path() string { return "/subscriptions/" + s.guid }
 // Manager would not take (1 to 90 letters, digits, "-_.()", no full stop at the
 // end) is a [fault.Usage].
 func (s SubscriptionID) Group(name string) (GroupID, error) {
-	if !groupName.MatchString(name) || strings.HasSuffix(name, ".") {
+	if !groupName.MatchString(name) || utf8.RuneCountInString(name) > 90 || strings.HasSuffix(name, ".") {
 		return GroupID{}, fault.New(fault.Usage, "resource group name %q is not 1 to 90 letters, digits and -_.() without a full stop at its end", name)
 	}
 	return GroupID{s, name}, nil

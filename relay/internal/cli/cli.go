@@ -43,7 +43,7 @@ func side() appkit.Side {
 		Took: took,
 		Next: next,
 		Idle: "azs-relay take STICK",
-		Line: func(t ledger.Trip) string {
+		Line: func(_ *ledger.Ledger, t ledger.Trip) string {
 			line := fmt.Sprintf("agent %q, stamp %q", t.Data["agent"], t.Data["cloud-id"])
 			if id := t.Data["registration-id"]; id != "" {
 				line += ", " + id
