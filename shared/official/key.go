@@ -144,7 +144,7 @@ func (k *Key) Check(want Want, now time.Time) error {
 	}
 	if len(diffs) > 0 {
 		return fault.New(fault.NotForUs, "the activation key is not the one expected: %s", strings.Join(diffs, "; ")).
-			Hint("azs-relay key --name NAME   # the registration of this stamp")
+			Hint("azs-relay register REQUEST   # the request of this stamp")
 	}
 	if e := k.Claims.Expires; !e.IsZero() && !now.Before(e) {
 		return fault.New(fault.Expired, "the activation key expired at %s, and it is %s here", clock.Format(e), clock.Format(now)).

@@ -120,7 +120,7 @@ var (
 	}
 	keyFile = subject{
 		file: "key file", thing: "activation key",
-		hint: "azs-relay key --name NAME --key-out FILE   # or Get-AzsActivationKey -KeyOutputFilePath FILE; carried as a file, never pasted",
+		hint: "azs-relay register REQUEST --key-out FILE   # or Get-AzsActivationKey -KeyOutputFilePath FILE; carried as a file, never pasted",
 	}
 )
 

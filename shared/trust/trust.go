@@ -391,7 +391,8 @@ func Verify(own *Card, peers []Peer, b *bundle.Bundle, kinds ...bundle.Kind) (Pe
 		v, err := b.Verify(bundle.Expect{Signer: p.Card.Key, Pair: p.Pair, To: bundle.RecipientsFingerprint(own.Recipients), Kinds: kinds})
 		return p, v, err
 	}
-	return Peer{}, nil, fault.New(fault.NotForUs, "the bundle is signed by %s, and no pinned peer has that key", bundle.KeyFingerprint(keys[0]))
+	return Peer{}, nil, fault.New(fault.NotForUs, "the bundle is signed by %s, and no pinned peer has that key", bundle.KeyFingerprint(keys[0])).
+		Hint("azs-%s pair CARD", own.Role)
 }
 
 // Open decrypts a bundle that [Verify] accepted.

@@ -124,8 +124,6 @@ func (r *Relay) Read(raw []byte) (*Job, error) {
 		if at, err := clock.Parse(known.Data[dataReceived]); err == nil {
 			j.Received = at
 		}
-	} else if err := Usable(r.Ledger, v, j.Digest); err != nil {
-		return nil, err
 	}
 	body, err := r.Identity.Open(v)
 	if err != nil {
@@ -151,31 +149,25 @@ func (r *Relay) Read(raw []byte) (*Job, error) {
 	return j, r.current(j)
 }
 
-// current refuses to take up a request that failed, when a newer one of the same
-// agent for the same stamp came since: it would put the older token over the newer.
+// current refuses a request that a newer one of the same agent for the same stamp
+// replaced, and one whose number another request of that agent has. The number is
+// judged within a stamp, because an agent may serve several and their sticks may
+// overtake each other. A request that was registered is welcome again.
 func (r *Relay) current(j *Job) error {
-	if s := j.Known.State; s != ledger.Seen && s != ledger.Admitted {
+	if s := j.Known.State; s != "" && s != ledger.Seen && s != ledger.Admitted {
 		return nil
 	}
 	for _, t := range r.Ledger.Trips() {
 		seq, err := strconv.ParseUint(t.Data[dataSeqIn], 10, 64)
-		if err == nil && seq > j.Manifest.Seq && t.Data[dataPair] == j.Manifest.Pair.String() && strings.EqualFold(t.Data[dataCloudID], j.Ask.CloudID) {
-			return fault.New(fault.Replay, "request %s for stamp %q was replaced by request %s", j.Trip, j.Ask.CloudID, t.ID).Hint("azs-relay status")
+		if err != nil || t.ID == j.Trip || t.Data[dataPair] != j.Manifest.Pair.String() {
+			continue
 		}
-	}
-	return nil
-}
-
-// Usable refuses a request that a newer one of the same agent replaced. A request
-// that was seen before is welcome again, and so is every receipt.
-func Usable(l *ledger.Ledger, v *bundle.Verified, digest bundle.Digest) error {
-	m := v.Manifest
-	if _, known := l.FindByDigest(digest.String()); known || m.Kind != bundle.KindRequest {
-		return nil
-	}
-	if last := l.LastSeqIn(m.Pair.String()); m.Seq <= last {
-		return fault.New(fault.Replay, "request %s has the number %d, and number %d of the same agent was seen already: a newer request replaces it", m.Bundle, m.Seq, last).
-			Hint("azs-relay status")
+		switch {
+		case seq == j.Manifest.Seq:
+			return fault.New(fault.Replay, "request %s has the number %d, which request %s of the same agent has already", j.Trip, seq, t.ID).Hint("azs-relay status")
+		case seq > j.Manifest.Seq && strings.EqualFold(t.Data[dataCloudID], j.Ask.CloudID):
+			return fault.New(fault.Replay, "request %s has the number %d; for stamp %q it was replaced by request %s with the number %d", j.Trip, j.Manifest.Seq, j.Ask.CloudID, t.ID, seq).Hint("azs-relay status")
+		}
 	}
 	return nil
 }
@@ -201,7 +193,7 @@ func (r *Relay) ReadToken(raw []byte) (*Job, error) {
 // admit writes down that a request came and what it asks for.
 func (r *Relay) admit(j *Job) error {
 	if j.Known.State == "" {
-		data := map[string]string{dataDigest: j.Digest.String(), dataReceived: clock.Format(j.Received), dataToken: j.Ask.TokenSHA256.String()}
+		data := map[string]string{dataCloudID: j.Ask.CloudID, dataDigest: j.Digest.String(), dataReceived: clock.Format(j.Received), dataToken: j.Ask.TokenSHA256.String()}
 		if j.Manifest != nil {
 			data[dataPair], data[dataSeqIn] = j.Manifest.Pair.String(), strconv.FormatUint(j.Manifest.Seq, 10)
 			data[dataAgent] = j.Peer.Label()

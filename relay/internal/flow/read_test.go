@@ -111,9 +111,12 @@ func TestAnOldRequestIsRefused(t *testing.T) {
 	first, second := out.agent.request(t, spec(1), nil), out.agent.request(t, spec(1), nil)
 	out.mustRegister(t, second)
 	_, err := out.Read(first)
-	wantKind(t, err, fault.Replay, "has the number 1, and number 2 of the same agent was seen already")
+	wantKind(t, err, fault.Replay, "has the number 1; for stamp")
+	if got := out.mustRead(t, out.agent.request(t, spec(2), func(a *ask) { a.draft.Seq = 1 })); got.Known.State != "" {
+		t.Error("another stamp's request was seen")
+	}
 	_, err = out.Read(out.agent.request(t, spec(2), func(a *ask) { a.draft.Seq = 2 }))
-	wantKind(t, err, fault.Replay, "has the number 2")
+	wantKind(t, err, fault.Replay, "has the number 2, which request")
 	// What was seen is welcome again, however old.
 	out.mustRegister(t, out.agent.request(t, spec(2), nil))
 	if got := out.mustRegister(t, second); !got.Again {
@@ -134,7 +137,7 @@ func TestAFailedRequestIsNotTakenUpOverANewerOne(t *testing.T) {
 	}
 	out.mustRegister(t, out.agent.request(t, spec(1), nil))
 	_, err := out.Read(older)
-	wantKind(t, err, fault.Replay, "was replaced by request")
+	wantKind(t, err, fault.Replay, "it was replaced by request")
 	out.mustRegister(t, other) // another stamp's request is taken up
 }
 
