@@ -39,7 +39,8 @@ const (
 	// IdleTimeout is how long the endpoint keeps a shell that nobody talks to.
 	IdleTimeout = time.Hour
 
-	resends = 5 // of one Receive or Delete, in 0, 1, 2, 4 and 8 s
+	resends       = 5 // of one Receive, after 0, 1, 2, 4 and 8 s
+	resendsDelete = 2
 )
 
 // Poster sends one envelope and returns the reply with its HTTP status;
@@ -185,7 +186,7 @@ func (s *Shell) Receive(ctx context.Context, commandID string) (streams [][]byte
 		body:    fmt.Sprintf(`<rsp:Receive><rsp:DesiredStream%s>stdout</rsp:DesiredStream></rsp:Receive>`, commandAttr(commandID)),
 	}
 	for {
-		r, err := s.persist(ctx, req)
+		r, err := s.persist(ctx, req, resends)
 		var f *Fault
 		switch {
 		case errors.As(err, &f) && f.TimedOut():
@@ -202,7 +203,7 @@ func (s *Shell) Receive(ctx context.Context, commandID string) (streams [][]byte
 
 // persist sends a Receive or a Delete until its answer came: the same envelope
 // with the same MessageID, each time on a new connection.
-func (s *Shell) persist(ctx context.Context, req request) (*reply, error) {
+func (s *Shell) persist(ctx context.Context, req request, resends int) (*reply, error) {
 	var err error
 	if req.messageID, err = s.newMessage(); err != nil {
 		return nil, err
@@ -294,7 +295,7 @@ func (s *Shell) Signal(ctx context.Context, commandID, code string) error {
 func (s *Shell) Delete(ctx context.Context) error {
 	var err error
 	if s.shellID != "" {
-		if _, err = s.persist(ctx, request{action: actionDelete}); IsGone(err) {
+		if _, err = s.persist(ctx, request{action: actionDelete}, resendsDelete); IsGone(err) {
 			err = nil
 		}
 		s.shellID = ""

@@ -3,7 +3,6 @@ package sealed
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,17 +10,21 @@ import (
 
 // The form of a sealed body ([MS-WSMV] 2.2.9.1): two parts between lines
 // "--Encrypted Boundary", their header lines indented by a tab and no blank line
-// anywhere.
+// anywhere. What is read may leave the tab out, write a blank line behind the
+// header as MIME does, and a blank behind the hyphens of a boundary, as Exchange
+// does.
 const (
 	boundary      = "--Encrypted Boundary"
+	spaced        = "-- Encrypted Boundary"
 	protocol      = "application/HTTP-SPNEGO-session-encrypted"
 	contentType   = `multipart/encrypted;protocol="` + protocol + `";boundary="Encrypted Boundary"`
 	signatureSize = 16
+	maxLine       = 1 << 10
 )
 
 // MaxBody is the most bytes of a reply that are read: far over the largest
 // envelope that is asked for.
-const MaxBody = 4 << 20
+const MaxBody = 2 << 20
 
 // encodeBody spells a sealed message of plain bytes.
 func encodeBody(plain int, signature, sealed []byte) []byte {
@@ -38,82 +41,85 @@ func encodeBody(plain int, signature, sealed []byte) []byte {
 }
 
 // decodeBody reads a sealed body of exactly one message and returns the length
-// of the plain text that it states, the signature and the sealed bytes. Some
-// servers write a blank behind the two hyphens of a boundary.
-func decodeBody(contentType string, body []byte) (plain int, signature, sealed []byte, err error) {
-	if !isSealed(contentType) {
-		return 0, nil, nil, fmt.Errorf("the reply is not sealed: its content type is %q", contentType)
+// of the plain text that it states, the 16 bytes of the signature and the sealed
+// bytes.
+func decodeBody(body []byte) (plain int, signature, sealed []byte, err error) {
+	bad := func(what string) (int, []byte, []byte, error) {
+		return 0, nil, nil, fmt.Errorf("the sealed reply is damaged: %s", what)
 	}
-	bad := func(what string) error { return fmt.Errorf("the sealed reply is damaged: %s", what) }
-	body, ok := cutBoundary(body)
+	rest, ok := cutBoundary(body)
 	if !ok {
-		return 0, nil, nil, bad("it does not start with the boundary")
+		return bad("it does not start with the boundary")
 	}
-	header, rest, err := headers(body)
-	if err != nil {
-		return 0, nil, nil, err
+	description, rest, ok := headers(rest, 2)
+	if !ok || !strings.EqualFold(description["content-type"], protocol) {
+		return bad("its first part is not the description")
 	}
-	original, ok := header["originalcontent"]
-	if !ok || !strings.EqualFold(header["content-type"], protocol) {
-		return 0, nil, nil, bad("its first part is not the description")
-	}
-	plain = -1
-	for _, field := range strings.Split(original, ";") {
-		if name, value, _ := strings.Cut(strings.TrimSpace(field), "="); strings.EqualFold(name, "Length") {
-			if plain, err = strconv.Atoi(value); err != nil || plain < 0 || plain > MaxBody {
-				return 0, nil, nil, bad("the length that it states is out of range")
-			}
-		}
-	}
-	if plain < 0 {
-		return 0, nil, nil, bad("it states no length")
+	if plain, ok = statedLength(description["originalcontent"]); !ok {
+		return bad("the length that it states is missing or out of range")
 	}
 	if rest, ok = cutBoundary(rest); !ok {
-		return 0, nil, nil, bad("its second part is missing")
+		return bad("its second part is missing")
 	}
-	const octets = "\tContent-Type: application/octet-stream\r\n"
-	if len(rest) < len(octets) || !strings.EqualFold(string(rest[:len(octets)]), octets) {
-		return 0, nil, nil, bad("its second part is not the message")
+	message, rest, ok := headers(rest, 1)
+	if !ok || !strings.EqualFold(message["content-type"], "application/octet-stream") {
+		return bad("its second part is not the message")
 	}
-	rest = rest[len(octets):]
 	// The sealed bytes may hold anything, so the end is looked for from behind.
 	rest = bytes.TrimSuffix(rest, []byte("\r\n"))
-	for _, end := range []string{boundary + "--", "-- Encrypted Boundary--"} {
-		if data, found := bytes.CutSuffix(rest, []byte(end)); found {
-			if len(data) < 4+signatureSize || binary.LittleEndian.Uint32(data) != signatureSize {
-				return 0, nil, nil, bad("its signature is not of 16 bytes")
-			}
-			return plain, data[4 : 4+signatureSize], data[4+signatureSize:], nil
+	data, ok := bytes.CutSuffix(rest, []byte("--"))
+	if ok {
+		if data, ok = bytes.CutSuffix(data, []byte(boundary)); !ok {
+			data, ok = bytes.CutSuffix(data, []byte(spaced))
 		}
 	}
-	return 0, nil, nil, bad("it has no end")
+	switch {
+	case !ok:
+		return bad("it has no end")
+	case len(data) < 4+signatureSize || binary.LittleEndian.Uint32(data) != signatureSize:
+		return bad("its signature is not of 16 bytes")
+	}
+	return plain, data[4 : 4+signatureSize], data[4+signatureSize:], nil
 }
 
+// isSealed says whether a Content-Type announces a sealed body.
 func isSealed(contentType string) bool {
-	kind, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "multipart/encrypted") && strings.Contains(contentType, protocol)
+	kind, parameters, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "multipart/encrypted") &&
+		strings.Contains(strings.ToLower(parameters), strings.ToLower(protocol))
 }
 
 func cutBoundary(b []byte) ([]byte, bool) {
-	for _, start := range []string{boundary + "\r\n", "-- Encrypted Boundary\r\n"} {
-		if rest, ok := bytes.CutPrefix(b, []byte(start)); ok {
-			return rest, true
-		}
+	rest, ok := bytes.CutPrefix(b, []byte(boundary+"\r\n"))
+	if !ok {
+		rest, ok = bytes.CutPrefix(b, []byte(spaced+"\r\n"))
 	}
-	return nil, false
+	return rest, ok
 }
 
-// headers reads the indented lines of a part.
-func headers(b []byte) (map[string]string, []byte, error) {
-	out := map[string]string{}
-	for len(b) > 0 && (b[0] == '\t' || b[0] == ' ') {
+// headers reads the n header lines of a part, by their names in lower case, and
+// the blank line that may follow.
+func headers(b []byte, n int) (map[string]string, []byte, bool) {
+	lines := map[string]string{}
+	for range n {
 		line, rest, ok := bytes.Cut(b, []byte("\r\n"))
-		name, value, colon := strings.Cut(strings.TrimSpace(string(line)), ":")
-		if !ok || !colon || len(out) == 8 {
-			return nil, nil, errors.New("the sealed reply is damaged: a header line is not one")
+		name, value, colon := strings.Cut(strings.TrimSpace(string(line[:min(len(line), maxLine)])), ":")
+		if !ok || !colon || len(line) > maxLine {
+			return nil, nil, false
 		}
-		out[strings.ToLower(name)] = strings.TrimSpace(value)
+		lines[strings.ToLower(name)] = strings.TrimSpace(value)
 		b = rest
 	}
-	return out, b, nil
+	return lines, bytes.TrimPrefix(b, []byte("\r\n")), true
+}
+
+// statedLength reads type=application/soap+xml;charset=UTF-8;Length=1234.
+func statedLength(original string) (int, bool) {
+	for _, field := range strings.Split(original, ";") {
+		if name, value, _ := strings.Cut(strings.TrimSpace(field), "="); strings.EqualFold(name, "Length") {
+			n, err := strconv.Atoi(value)
+			return n, err == nil && n >= 0 && n <= MaxBody
+		}
+	}
+	return 0, false
 }

@@ -37,6 +37,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -74,6 +76,8 @@ type Transport struct {
 	reader  *bufio.Reader
 	session *ntlmssp.SecuritySession
 	last    bool // the endpoint said that it closes the connection
+	fresh   bool // no envelope was answered on the connection yet
+	used    time.Time
 }
 
 var _ winrm.Transporter = (*Transport)(nil)
@@ -116,7 +120,7 @@ func hostPort(address string, useTLS bool) (string, error) {
 		host, port = h, p
 	}
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if host == "" || strings.ContainsAny(host, " /?#@") {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, " /?#@\\[]\"") {
 		return "", fault.New(fault.Usage, "%q is not an address HOST or HOST:PORT", address)
 	}
 	return net.JoinHostPort(host, port), nil
@@ -125,17 +129,32 @@ func hostPort(address string, useTLS bool) (string, error) {
 // URL is where the envelopes go.
 func (t *Transport) URL() string { return t.url }
 
-// Transport satisfies [winrm.Transporter]: the options of [New] count, those of
-// the library's endpoint do not.
-func (t *Transport) Transport(*winrm.Endpoint) error { return nil }
+// Transport satisfies [winrm.Transporter]. The options of [New] count; an
+// endpoint of the library that contradicts them is refused.
+func (t *Transport) Transport(e *winrm.Endpoint) error {
+	if e == nil {
+		return nil
+	}
+	address, err := hostPort(net.JoinHostPort(strings.Trim(e.Host, "[]"), strconv.Itoa(e.Port)), e.HTTPS)
+	switch {
+	case err != nil:
+		return err
+	case address != t.address || e.HTTPS != t.options.TLS:
+		return fault.New(fault.Usage, "the transport is for %s, not for %s (TLS %t)", t.url, address, e.HTTPS)
+	case e.Insecure || len(e.CACert)+len(e.Key)+len(e.Cert) > 0:
+		return fault.New(fault.Usage, "the transport has its own trust in certificates, the library's is not used")
+	}
+	return nil
+}
 
-// Post satisfies [winrm.Transporter].
+// Post satisfies [winrm.Transporter]; it waits no longer than [Patience].
 func (t *Transport) Post(_ *winrm.Client, message *soap.SoapMessage) (string, error) {
 	body, _, err := t.PostContext(context.Background(), []byte(message.String()))
 	return string(body), err
 }
 
-// Refused is an answer that certainly means that nothing was done: a failed login.
+// Refused is a failure that certainly means that nothing was done: the login
+// failed, or there was no connection, so no envelope was sent.
 type Refused struct{ Err error }
 
 // Error returns the reason.
@@ -144,34 +163,66 @@ func (r *Refused) Error() string { return r.Err.Error() }
 // Unwrap returns the reason.
 func (r *Refused) Unwrap() error { return r.Err }
 
-// Definite reports that the endpoint certainly began nothing.
+// Definite reports that the endpoint certainly began nothing. What somebody in
+// between could have written, such as a 401 in clear to an envelope that was
+// sent, is never definite.
 func (r *Refused) Definite() bool { return true }
+
+// Patience is how long an exchange may last, login and all, where the context has
+// no deadline.
+const Patience = 5 * time.Minute
+
+// quiet is how long a connection may be unused before it is looked at again.
+const quiet = time.Second
 
 // PostContext sends an envelope and returns the unsealed reply with its HTTP
 // status: 200, or 500 for a fault. It logs in first if there is no connection.
-// A connection on which anything went wrong is closed, never used again.
+// A connection on which anything went wrong is closed, never used again, and no
+// envelope is ever sent a second time.
 func (t *Transport) PostContext(ctx context.Context, envelope []byte) (reply []byte, status int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return nil, 0, &Refused{err}
+		return nil, 0, &Refused{context.Cause(ctx)}
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, Patience, fault.New(fault.Unreachable, "the endpoint did not answer within %s", Patience))
+		defer cancel()
+	}
+	if t.conn != nil && time.Since(t.used) > quiet && !t.alive() {
+		t.close()
 	}
 	if t.conn == nil {
 		if err := t.connect(ctx); err != nil {
 			t.close()
-			// No envelope has left yet.
-			return nil, 0, &Refused{err}
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return nil, 0, &Refused{err} // no envelope has left yet
 		}
 	}
-	defer t.watch(ctx)()
+	unwatch := watch(ctx, t.conn)
 	reply, status, err = t.exchange(envelope)
+	untouched := unwatch()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if err != nil || t.last {
+	if err != nil || t.last || !untouched {
 		t.close()
 	}
+	t.fresh, t.used = false, time.Now()
 	return reply, status, err
+}
+
+// alive says whether the endpoint still keeps the connection. Endpoints drop idle
+// ones, and an envelope that is sent into a dropped one has an unknown outcome.
+func (t *Transport) alive() bool {
+	t.limit.N = 1
+	_ = t.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := t.reader.Peek(1)
+	_ = t.conn.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded) // and so nothing that nobody asked for
 }
 
 // Close ends the connection.
@@ -189,15 +240,9 @@ func (t *Transport) close() {
 }
 
 // watch makes the end of ctx end whatever the connection waits for. The returned
-// function stops that.
-func (t *Transport) watch(ctx context.Context) func() {
-	conn := t.conn
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	return func() {
-		if stop() {
-			_ = conn.SetDeadline(time.Time{})
-		}
-	}
+// function stops that and says whether the connection was left alone.
+func watch(ctx context.Context, conn net.Conn) (unwatch func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 }
 
 // connect dials, checks the certificate and logs in.
@@ -205,15 +250,24 @@ func (t *Transport) connect(ctx context.Context) error {
 	dialer := net.Dialer{Timeout: t.options.Dial}
 	conn, err := dialer.DialContext(ctx, "tcp", t.address)
 	if err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		return fault.New(fault.Unreachable, "the endpoint cannot be reached: %w", err)
 	}
-	t.conn = conn
-	defer t.watch(ctx)()
+	t.conn, t.fresh = conn, true
+	unwatch := watch(ctx, conn)
+	if err := t.open(ctx); err != nil {
+		unwatch()
+		return err
+	}
+	if !unwatch() {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (t *Transport) open(ctx context.Context) error {
 	var bindings *ntlmssp.ChannelBindings
 	if t.options.TLS {
+		var err error
 		if bindings, err = t.handshake(ctx); err != nil {
 			return err
 		}
@@ -243,8 +297,6 @@ func (t *Transport) handshake(ctx context.Context) (*ntlmssp.ChannelBindings, er
 	if err := secured.HandshakeContext(ctx); err != nil {
 		var unknown *tls.CertificateVerificationError
 		switch {
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
 		case fault.KindOf(err) == fault.Refused:
 			return nil, err
 		case errors.As(err, &unknown):
@@ -275,14 +327,22 @@ func endPoint(cert *x509.Certificate) []byte {
 // maxHeader is the most bytes of a response's header.
 const maxHeader = 64 << 10
 
-// Flags of a challenge that are required ([MS-NLMP] 2.2.2.5).
+// Flags of a challenge ([MS-NLMP] 2.2.2.5). Those of forbidden would undo the
+// others: a challenge that says "anonymous" makes the library derive the session's
+// keys without the password, so that anybody could unseal.
 const (
-	flagSign    = 0x10
-	flagSeal    = 0x20
-	flagESS     = 0x80000
-	flag128     = 0x20000000
-	flagKeyExch = 0x40000000
-	required    = flagSign | flagSeal | flagESS | flag128 | flagKeyExch
+	flagUnicode    = 0x1
+	flagSign       = 0x10
+	flagSeal       = 0x20
+	flagDatagram   = 0x40
+	flagAnonymous  = 0x800
+	flagESS        = 0x80000
+	flagTargetInfo = 0x800000
+	flag128        = 0x20000000
+	flagKeyExch    = 0x40000000
+
+	required  = flagUnicode | flagSign | flagSeal | flagESS | flagTargetInfo | flag128 | flagKeyExch
+	forbidden = flagDatagram | flagAnonymous
 )
 
 // login runs the three NTLM messages on the connection.
@@ -291,12 +351,16 @@ func (t *Transport) login(bindings *ntlmssp.ChannelBindings) error {
 	if d, u, ok := strings.Cut(user, `\`); ok {
 		user, domain = u, d // a user principal name goes whole, with no domain
 	}
-	client, err := ntlmssp.NewClient(ntlmssp.SetUserInfo(user, t.options.Password.Reveal()), ntlmssp.SetDomain(domain), ntlmssp.SetVersion(ntlmssp.DefaultVersion()))
+	client, err := ntlmssp.NewClient(ntlmssp.SetUserInfo(user, t.options.Password.Reveal()), ntlmssp.SetVersion(ntlmssp.DefaultVersion()))
 	if err != nil {
 		return fmt.Errorf("NTLM: %w", err)
 	}
 	hello, err := client.Authenticate(nil, nil)
 	if err != nil {
+		return fmt.Errorf("NTLM: %w", err)
+	}
+	// Only now, as the first message would carry it in a code page.
+	if err := client.SetOption(ntlmssp.SetDomain(domain)); err != nil {
 		return fmt.Errorf("NTLM: %w", err)
 	}
 	status, header, _, err := t.roundTrip(nil, "", "Negotiate "+base64.StdEncoding.EncodeToString(hello))
@@ -307,6 +371,9 @@ func (t *Transport) login(bindings *ntlmssp.ChannelBindings) error {
 	if err != nil {
 		return err
 	}
+	if t.last {
+		return fault.New(fault.Refused, "the endpoint closes the connection in the middle of the login")
+	}
 	proof, err := answer(client, challenge, bindings)
 	if err != nil {
 		return err
@@ -316,9 +383,11 @@ func (t *Transport) login(bindings *ntlmssp.ChannelBindings) error {
 	case err != nil:
 		return err
 	case status == http.StatusUnauthorized:
-		return fault.New(fault.Permanent, "the endpoint refuses user %q with this password", t.options.User).Hint(`check --pep-user 'DOMAIN\CloudAdmin' and the password; repeated wrong passwords lock the account`)
+		return t.wrongPassword()
 	case status != http.StatusOK:
-		return fault.New(fault.Refused, "the endpoint answers the login with HTTP status %d", status)
+		return odd(status, "the login")
+	case t.last:
+		return fault.New(fault.Refused, "the endpoint closes the connection behind the login")
 	}
 	if t.session = client.SecuritySession(); t.session == nil {
 		return fault.New(fault.Refused, "the login gave no keys to seal with")
@@ -326,14 +395,28 @@ func (t *Transport) login(bindings *ntlmssp.ChannelBindings) error {
 	return nil
 }
 
+func (t *Transport) wrongPassword() error {
+	return fault.New(fault.Permanent, "the endpoint refuses user %q with this password", t.options.User).Hint(`check --pep-user 'DOMAIN\CloudAdmin' and the password; repeated wrong passwords lock the account`)
+}
+
+// odd is the failure behind an HTTP status that is not foreseen.
+func odd(status int, what string) error {
+	kind := fault.Refused
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		kind = fault.Unreachable
+	}
+	return fault.New(kind, "the endpoint answers %s with HTTP status %d %q", what, status, http.StatusText(status))
+}
+
 // readChallenge takes the NTLM challenge out of the 401 and refuses one that does
 // not promise sealing.
 func readChallenge(status int, header http.Header) ([]byte, error) {
 	if status != http.StatusUnauthorized {
-		return nil, fault.New(fault.Refused, "the endpoint answers the login with HTTP status %d, want 401 with a challenge", status)
+		return nil, odd(status, "the login")
 	}
-	for _, value := range header.Values("Www-Authenticate") {
-		scheme, data, _ := strings.Cut(value, " ")
+	for _, value := range strings.Split(strings.Join(header.Values("Www-Authenticate"), ","), ",") {
+		scheme, data, _ := strings.Cut(strings.TrimSpace(value), " ")
 		if !strings.EqualFold(scheme, "Negotiate") || data == "" {
 			continue
 		}
@@ -341,8 +424,8 @@ func readChallenge(status int, header http.Header) ([]byte, error) {
 		if err != nil || len(challenge) < 32 || len(challenge) > 64<<10 || !bytes.HasPrefix(challenge, []byte("NTLMSSP\x00\x02\x00\x00\x00")) {
 			return nil, fault.New(fault.Refused, "the endpoint's NTLM challenge is damaged")
 		}
-		if flags := binary.LittleEndian.Uint32(challenge[20:]); flags&required != required {
-			return nil, fault.New(fault.Refused, "the endpoint's NTLM challenge does not promise sealing: its flags are %#x, %#x are required", flags, uint32(required))
+		if flags := binary.LittleEndian.Uint32(challenge[20:]); flags&required != required || flags&forbidden != 0 {
+			return nil, fault.New(fault.Refused, "the endpoint's NTLM challenge does not promise sealing: its flags are %#x, %#x are required and %#x forbidden", flags, uint32(required), uint32(forbidden))
 		}
 		return challenge, nil
 	}
@@ -376,19 +459,28 @@ func (t *Transport) exchange(envelope []byte) ([]byte, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	plain, signature, data, err := decodeBody(header.Get("Content-Type"), body)
-	switch {
-	case status == http.StatusUnauthorized && err != nil:
-		// Also what Windows answers to a body that it cannot unseal: the context is
-		// gone. It did not read the envelope.
-		return nil, 0, &Refused{fault.New(fault.Unreachable, "the endpoint no longer accepts the login")}
-	case err != nil:
+	if !isSealed(header.Get("Content-Type")) {
+		switch {
+		case status == http.StatusUnauthorized && t.fresh:
+			return nil, 0, t.wrongPassword()
+		case status == http.StatusUnauthorized:
+			// What Windows answers to a body that it cannot unseal: the context is gone.
+			return nil, 0, fault.New(fault.Unreachable, "the endpoint no longer accepts the login")
+		case status != http.StatusOK && status != http.StatusInternalServerError:
+			return nil, 0, odd(status, "an envelope")
+		}
+		return nil, 0, fault.New(fault.Refused, "a reply is not sealed (HTTP status %d, content type %q)", status, header.Get("Content-Type"))
+	}
+	plain, signature, data, err := decodeBody(body)
+	if err != nil {
 		return nil, 0, fault.New(fault.Refused, "HTTP status %d: %w", status, err)
 	}
 	reply, err := t.session.Unwrap(data, signature)
 	switch {
 	case err != nil:
 		return nil, 0, fault.New(fault.Refused, "the signature of a reply does not fit: %w", err)
+	case binary.LittleEndian.Uint32(signature) != 1: // which the library leaves out
+		return nil, 0, fault.New(fault.Refused, "the signature of a reply has version %d, want 1", binary.LittleEndian.Uint32(signature))
 	case len(reply) != plain:
 		return nil, 0, fault.New(fault.Refused, "a reply has %d bytes and states %d", len(reply), plain)
 	}
@@ -403,7 +495,9 @@ func (t *Transport) clear(envelope []byte) ([]byte, int, error) {
 	case err != nil:
 		return nil, 0, err
 	case status == http.StatusUnauthorized:
-		return nil, 0, &Refused{fault.New(fault.Permanent, "the endpoint refuses user %q with this password", t.options.User)}
+		return nil, 0, &Refused{t.wrongPassword()} // TLS says that the endpoint wrote it
+	case status != http.StatusOK && status != http.StatusInternalServerError:
+		return nil, 0, odd(status, "an envelope")
 	case !strings.HasPrefix(strings.ToLower(header.Get("Content-Type")), "application/soap+xml"):
 		return nil, 0, fault.New(fault.Refused, "the endpoint answers HTTP status %d with %q", status, header.Get("Content-Type"))
 	}
@@ -437,18 +531,22 @@ func (t *Transport) roundTrip(body []byte, kind, authorization string) (int, htt
 	if err := req.Write(t.conn); err != nil {
 		return lost(err)
 	}
-	t.limit.N = MaxBody + maxHeader
+	t.limit.N = maxHeader
 	resp, err := http.ReadResponse(t.reader, req)
-	if err != nil {
+	switch {
+	case err != nil && t.limit.N <= 0:
+		return 0, nil, nil, fault.New(fault.Refused, "the header of a reply has more than %d bytes", maxHeader)
+	case err != nil:
 		return lost(err)
 	}
+	t.limit.N = 2 * MaxBody // chunks cost a little
 	data, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
 	resp.Body.Close()
 	switch {
+	case len(data) > MaxBody || t.limit.N <= 0:
+		return 0, nil, nil, fault.New(fault.Refused, "a reply has more than %d bytes", MaxBody)
 	case err != nil:
 		return lost(err)
-	case len(data) > MaxBody:
-		return 0, nil, nil, fault.New(fault.Refused, "a reply has more than %d bytes", MaxBody)
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return 0, nil, nil, fault.New(fault.Refused, "the endpoint redirects (HTTP status %d), which is not followed", resp.StatusCode)
 	}
