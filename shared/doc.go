@@ -38,8 +38,10 @@
 // use cases; it knows no flag and no terminal, and takes the far end as an
 // interface. Beneath it is the far end itself: relay/internal/azure makes the
 // Resource Manager calls, and relay/azuretest serves a simulated Azure for
-// rehearsals and tests. The agent's far end is so far a file of the official
-// cmdlets at either side.
+// rehearsals and tests; agent/internal/pep runs the cmdlets of the privileged
+// endpoint over agent/internal/psrp and agent/internal/wsman, and agent/peptest
+// serves a simulated one. At either side the far end may also be a file of the
+// official cmdlets.
 //
 // # Rules that hold in the whole tree
 //
@@ -55,6 +57,6 @@
 //     endpoint and the stick.
 //
 // What crosses the gap is described in docs/FORMAT.md, how a stranger checks it in
-// docs/KIOSK.md, what the relay asks of Azure in docs/AZURE.md, the exit codes in
-// docs/EXIT-CODES.md, and why things are as they are in docs/adr.
+// docs/KIOSK.md, what the relay asks of Azure in docs/AZURE.md, what the agent asks of the stamp in
+// docs/STAMP.md, the exit codes in docs/EXIT-CODES.md, and why things are as they are in docs/adr.
 package shared
