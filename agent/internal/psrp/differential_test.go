@@ -9,7 +9,6 @@ import (
 
 	"github.com/azs-courier/azs-courier/agent/internal/psrp/clixml"
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
 	"github.com/smnsjas/go-psrpcore/fragments"
 	"github.com/smnsjas/go-psrpcore/messages"
 	"github.com/smnsjas/go-psrpcore/objects"
@@ -66,7 +65,7 @@ func TestDifferentialMessages(t *testing.T) {
 	ours := Message{ToServer, CreatePipeline, testPool, testPipeline, []byte("<Nil />")}
 	theirs := &messages.Message{
 		Destination: messages.Destination(2), Type: messages.MessageType(CreatePipeline),
-		RunspaceID: uuid.UUID(testPool), PipelineID: uuid.UUID(testPipeline), Data: []byte("<Nil />"),
+		RunspaceID: [16]byte(testPool), PipelineID: [16]byte(testPipeline), Data: []byte("<Nil />"),
 	}
 	encoded, err := theirs.Encode()
 	if err != nil {
@@ -98,7 +97,7 @@ func plain(v clixml.Value) any {
 	case clixml.Version:
 		return string(v)
 	case clixml.GUID:
-		return uuid.MustParse(string(v))
+		return strings.ToLower(string(v))
 	case clixml.DateTime:
 		at, _ := v.Time()
 		return at
@@ -148,6 +147,8 @@ func theirs(v any) any {
 			types = nil
 		}
 		return map[string]any{"types": types, "properties": properties, "base": theirs(v.Value), "text": v.ToString}
+	case interface{ URN() string }: // their GUID
+		return strings.TrimPrefix(v.URN(), "urn:uuid:")
 	case []any:
 		items := []any{}
 		for _, item := range v {
@@ -225,7 +226,7 @@ func TestDifferentialTheirs(t *testing.T) {
 	}{
 		"nil": {nil, nil}, "string": {"a<b>&\"c\"\r\n_x000A_\x01 Zürich 東京 😀", "a<b>&\"c\"\r\n_x000A_\x01 Zürich 東京 😀"},
 		"bool": {true, true}, "int": {int32(-5), int32(-5)}, "long": {int64(1 << 40), int64(1 << 40)}, "time": {at, at},
-		"guid": {uuid.UUID(testPool), uuid.UUID(testPool)},
+		"guid": {messages.Message{RunspaceID: [16]byte(testPool)}.RunspaceID, strings.ToLower(testPool.String())},
 		"list": {[]any{int32(1), "x", nil}, []any{int32(1), "x", nil}},
 		"hash": {map[string]any{"k": "v", "n": int32(1)}, map[string]any{"k": "v", "n": int32(1)}},
 	}
