@@ -331,17 +331,16 @@ const maxHeader = 64 << 10
 // others: a challenge that says "anonymous" makes the library derive the session's
 // keys without the password, so that anybody could unseal.
 const (
-	flagUnicode    = 0x1
-	flagSign       = 0x10
-	flagSeal       = 0x20
-	flagDatagram   = 0x40
-	flagAnonymous  = 0x800
-	flagESS        = 0x80000
-	flagTargetInfo = 0x800000
-	flag128        = 0x20000000
-	flagKeyExch    = 0x40000000
+	flagUnicode   = 0x1
+	flagSign      = 0x10
+	flagSeal      = 0x20
+	flagDatagram  = 0x40
+	flagAnonymous = 0x800
+	flagESS       = 0x80000
+	flag128       = 0x20000000
+	flagKeyExch   = 0x40000000
 
-	required  = flagUnicode | flagSign | flagSeal | flagESS | flagTargetInfo | flag128 | flagKeyExch
+	required  = flagUnicode | flagSign | flagSeal | flagESS | flag128 | flagKeyExch
 	forbidden = flagDatagram | flagAnonymous
 )
 
