@@ -11,7 +11,8 @@ import (
 	"strings"
 	"unicode/utf16"
 
-	"golang.org/x/crypto/md4" //nolint:staticcheck // NTLM is built on it
+	//lint:ignore SA1019 NTLM is made of it, whatever it is worth
+	"golang.org/x/crypto/md4"
 )
 
 // This file is the accepting side of NTLM version 2 with extended session

@@ -11,7 +11,8 @@ import (
 	"strings"
 	"unicode/utf16"
 
-	"golang.org/x/crypto/md4" //nolint:staticcheck // what NTLM is made of
+	//lint:ignore SA1019 NTLM is made of it, whatever it is worth
+	"golang.org/x/crypto/md4"
 )
 
 // Flags of a challenge ([MS-NLMP] 2.2.2.5).
