@@ -14,7 +14,6 @@ type Request struct {
 	Bytes      int    `json:"bytes"` // of the request's body
 	Shell      string `json:"shell,omitempty"`
 	Command    string `json:"command,omitempty"` // command id
-	Cmdlet     string `json:"cmdlet,omitempty"`  // of a Command
 	MessageID  string `json:"messageId,omitempty"`
 	WSManFault uint32 `json:"wsmanFault,omitempty"`
 	Fault      Kind   `json:"fault,omitempty"` // that struck

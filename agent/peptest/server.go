@@ -152,7 +152,7 @@ func Start(addr string, opts ...Option) (*Server, error) {
 	case c.opening != 2 && c.opening != 3:
 		return nil, fmt.Errorf("a pool opens in 2 or 3 replies, not %d", c.opening)
 	}
-	if c.cloudID == "" {
+	if c.cloudID == "" { // also WithCloudID("")
 		c.cloudID = officialtest.CloudID(uint64(c.now().UnixNano()))
 	}
 	if _, err := psrp.ParseGUID(c.cloudID); err != nil {
