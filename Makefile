@@ -7,7 +7,7 @@ SHELL       := /bin/bash
 
 BIN      := bin
 CACHE    := .cache
-PROGRAMS := azs-agent azs-relay azuretest
+PROGRAMS := azs-agent azs-relay azuretest peptest
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 GOFLAGS_BUILD := -trimpath -ldflags=-s\ -w
 MODULES  := shared agent relay
@@ -23,6 +23,7 @@ BENCHTIME ?= 1s
 azs-agent_DIR := ./agent
 azs-relay_DIR := ./relay
 azuretest_DIR := ./relay/cmd/azuretest
+peptest_DIR   := ./agent/cmd/peptest
 
 export CGO_ENABLED = 0
 

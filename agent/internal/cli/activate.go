@@ -118,7 +118,10 @@ func report(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent,
 	for _, w := range a.Warnings {
 		e.Console.Warn("%s", w)
 	}
-	e.Console.Say("key: %s\n%s", a.Key.Describe(), official.Unverified)
+	e.Console.Say("key: %s", a.Key.Describe())
+	if a.Outcome == bundle.OutcomeWritten {
+		e.Console.Say("%s", official.Unverified)
+	}
 	places, err := e.Write(appkit.Out{File: c.String("receipt-out"), Dir: c.String("put")}, bundle.KindReceipt, a.ReceiptID, a.Receipt.Text())
 	for _, p := range places {
 		if jerr := agent.Exported(a.Trip, p); jerr != nil {
