@@ -307,10 +307,13 @@ func Busy(err error) bool {
 }
 
 // OutcomeUnknown reports whether a command may have run although its call failed.
+// That is so of a pipeline that was stopped, too, by whomever: what it had begun
+// goes on.
 func OutcomeUnknown(err error) bool {
 	var u *psrp.UnknownOutcome
 	var st *psrp.Stopped
-	return errors.As(err, &u) || errors.As(err, &st)
+	var re *psrp.RemoteError
+	return errors.As(err, &u) || errors.As(err, &st) || errors.As(err, &re) && re.State == psrp.PipelineStopped
 }
 
 // Watch tells what comes while a long command runs; each may be nil.

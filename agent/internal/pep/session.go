@@ -80,8 +80,9 @@ func (s *Session) say(format string, args ...any) {
 }
 
 // Open opens a session on the first address that gives one. Each address is tried
-// in turn, and all of them three times. A refusal that will not change, such as a
-// wrong password, ends the attempts at once, so that no account is locked.
+// in turn, and all of them three times, unless none of them was merely out of
+// reach: what is refused for its form stays so. A refusal of the account ends the
+// attempts at once, so that no account is locked.
 func Open(ctx context.Context, o Options) (*Session, error) {
 	if len(o.Addresses) == 0 {
 		return nil, fault.New(fault.Usage, "the privileged endpoint has no address").Hint("azs-agent info --pep 192.0.2.1,192.0.2.2,192.0.2.3")
@@ -90,6 +91,7 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 	for attempt := 1; ; attempt++ {
 		reasons = reasons[:0]
 		var last error
+		again := false // somebody may answer differently in a while
 		for _, address := range o.Addresses {
 			s, err := open(ctx, o, address)
 			if err == nil {
@@ -100,17 +102,18 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 				return nil, fmt.Errorf("privileged endpoint %s: %w", address, err)
 			}
 			last = err
+			again = again || fault.KindOf(err) != fault.Refused
 			reasons = append(reasons, fmt.Sprintf("%s: %v", address, err))
 			if o.Say != nil {
 				o.Say("%s gives no session: %v", address, err)
 			}
 		}
-		if attempt == Attempts {
+		if attempt == Attempts || !again {
 			kind := fault.KindOf(last)
 			if kind == fault.Unexpected {
 				kind = fault.Unreachable
 			}
-			return nil, fault.New(kind, "no address of the privileged endpoint gives a session, in %d attempts: %s", Attempts, strings.Join(reasons, "; ")).
+			return nil, fault.New(kind, "no address of the privileged endpoint gives a session, attempts: %d: %s", attempt, strings.Join(reasons, "; ")).
 				Hint("azs-agent info --pep A,B,C   (the other two addresses of the endpoint too)")
 		}
 		if err := o.Sleep(ctx, Pause); err != nil {
@@ -140,16 +143,21 @@ func (s *Session) Close(ctx context.Context) error { return s.pool.Close(ctx) }
 // run runs one command.
 func (s *Session) run(ctx context.Context, c psrp.Command, w Watch) ([]clixml.Value, error) {
 	out, err := s.pool.Run(ctx, c, w.handlers(s))
+	return out, s.told(err)
+}
+
+// told gives the error of a command its kind.
+func (s *Session) told(err error) error {
 	var unknown *psrp.UnknownOutcome
 	switch {
 	case err == nil:
-		return out, nil
+		return nil
 	case errors.As(err, &unknown):
-		return out, fault.New(fault.Unreachable, "the connection to %s broke: %w", s.address, err)
-	case fault.KindOf(err) != fault.Unexpected:
-		return out, err
+		return fault.New(fault.Unreachable, "the end was not seen on %s: %w", s.address, err)
+	case fault.KindOf(err) != fault.Unexpected: // also that of a caller who stopped it
+		return err
 	}
-	return out, explain(err)
+	return explain(err)
 }
 
 // Follow takes up a command that an earlier run started and lost, and waits for
@@ -178,8 +186,5 @@ func Follow(ctx context.Context, o Options, a Attempt, command string, w Watch) 
 	if errors.Is(err, psrp.ErrUnseen) {
 		return nil
 	}
-	if err != nil {
-		return explain(err)
-	}
-	return nil
+	return s.told(err)
 }
