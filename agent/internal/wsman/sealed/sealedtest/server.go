@@ -46,7 +46,8 @@ type Endpoint struct {
 	// What it returns is written as it is; nil is honesty. hangUp closes the
 	// connection after that.
 	Raw func(n int, body []byte) (response []byte, hangUp bool)
-	// Sealed, if set, makes the whole HTTP response to an envelope.
+	// Sealed, if set, makes the whole HTTP response to an envelope; after nil the
+	// connection is closed.
 	Sealed func(s *Session, status int, plain []byte) []byte
 	// Message, if set, is sent as the challenge.
 	Message []byte
@@ -207,6 +208,7 @@ func (e *Endpoint) serve(conn net.Conn) {
 			if out, err = e.envelope(session, r.Header.Get("Content-Type"), body); err != nil {
 				out = Response(401, "text/plain", []byte(err.Error()))
 			}
+			hangUp = out == nil
 		}
 		if _, err := conn.Write(out); err != nil || hangUp {
 			return
