@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/masterzen/simplexml/dom"
@@ -28,8 +29,9 @@ type client struct {
 	sealed  *winrm.Encryption
 	session string
 	shell   string
-	timeout string // OperationTimeout
-	lastID  string
+	timeout string     // OperationTimeout
+	one     sync.Mutex // the library's transport breaks when two requests are under way
+	lastID  string     // of the last Receive
 }
 
 func newClient(t *testing.T, srv *peptest.Server, password string) *client {
@@ -94,7 +96,6 @@ func (c *client) post(action, options, body, id string) (*replyEnvelope, error) 
 	if id == "" {
 		id = "uuid:" + guid(c.t)
 	}
-	c.lastID = id
 	selectors := ""
 	if c.shell != "" {
 		selectors = `<w:SelectorSet><w:Selector Name="ShellId">` + c.shell + `</w:Selector></w:SelectorSet>`
@@ -111,7 +112,9 @@ func (c *client) post(action, options, body, id string) (*replyEnvelope, error) 
 	root.SetContent(inner)
 	message := soap.NewMessage()
 	message.Doc().SetRoot(root)
+	c.one.Lock()
 	text, err := c.sealed.Post(c.winrm, message)
+	c.one.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +177,10 @@ func (c *client) Receive(ctx context.Context, id string) ([][]byte, bool, error)
 
 // receive is one Receive with a message id.
 func (c *client) receive(id, message string) (streams [][]byte, done bool, err error) {
+	if message == "" {
+		message = "uuid:" + guid(c.t)
+	}
+	c.lastID = message
 	r, err := c.post(shellNS+"/Receive", "", `<rsp:Receive><rsp:DesiredStream`+forCommand(id)+`>stdout</rsp:DesiredStream></rsp:Receive>`, message)
 	if err != nil {
 		return nil, false, err

@@ -235,7 +235,7 @@ func mangle(k Kind, fragments [][]byte) [][]byte {
 	case Truncated:
 		return append(fragments[:len(fragments)-1:len(fragments)-1], last[:len(last)/2])
 	case Duplicate:
-		return append(fragments[:len(fragments):len(fragments)], last)
+		return slices.Concat(fragments[:1], fragments)
 	case Reordered:
 		f, _, err := psrp.DecodeFragment(fragments[0])
 		if err != nil {
