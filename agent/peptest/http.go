@@ -197,7 +197,11 @@ func (s *Server) bindings(r *http.Request) []byte {
 		return nil
 	}
 	hash := sha256.Sum256(s.ca.leaf)
-	data := append([]byte("tls-server-end-point:"), hash[:]...)
+	return bindingsHash(append([]byte("tls-server-end-point:"), hash[:]...))
+}
+
+// bindingsHash is the MD5 of a gss_channel_bindings_struct without addresses.
+func bindingsHash(data []byte) []byte {
 	raw := binary.LittleEndian.AppendUint32(make([]byte, 16), uint32(len(data)))
 	sum := md5.Sum(append(raw, data...))
 	return sum[:]

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"strings"
 	"testing"
+
+	"github.com/bodgit/ntlmssp"
 )
 
 func unhex(t *testing.T, s string) []byte {
@@ -153,4 +155,50 @@ func FuzzParseAuthenticate(f *testing.F) {
 			t.Errorf("%x was accepted", raw)
 		}
 	})
+}
+
+// The MIC and the channel bindings of another implementation are taken, and
+// each kind of tampering is not.
+func TestAcceptVerifiesMICAndBindings(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		bindings *ntlmssp.ChannelBindings
+		edit     func(c *challenge, m []byte)
+		want     string
+	}{
+		{"as it is", nil, func(*challenge, []byte) {}, ""},
+		{"changed MIC", nil, func(_ *challenge, m []byte) { m[72]++ }, "MIC"},
+		{"changed flags", nil, func(_ *challenge, m []byte) { m[63] ^= 0x80 }, "MIC"},
+		{"changed negotiate message", nil, func(c *challenge, _ []byte) { c.negotiate[12]++ }, "MIC"},
+		{"bindings", &ntlmssp.ChannelBindings{ApplicationData: []byte("tls-server-end-point:this")}, func(*challenge, []byte) {}, ""},
+		{"bindings of another", &ntlmssp.ChannelBindings{ApplicationData: []byte("tls-server-end-point:that")}, func(*challenge, []byte) {}, "channel bindings"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client, err := ntlmssp.NewClient(ntlmssp.SetUserInfo("user", "secret"), ntlmssp.SetDomain("DOM"), ntlmssp.SetVersion(ntlmssp.DefaultVersion()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, err := client.Authenticate(nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ch, err := newChallenge(first, make([]byte, 8), 1<<57, "DOM", "dom.local", "HOST", flagsOffered)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := client.Authenticate(ch.message, c.bindings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.edit(ch, second)
+			a, err := parseAuthenticate(second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = ch.accept(a, "secret", bindingsHash([]byte("tls-server-end-point:this")))
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
 }
