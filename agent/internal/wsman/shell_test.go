@@ -580,3 +580,68 @@ func TestStatusWithoutFault(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// An operation counts only if the endpoint confirms this one.
+func TestUnconfirmedOperations(t *testing.T) {
+	for _, tt := range []struct {
+		name, action, body string
+		do                 func(context.Context, *Shell) error
+	}{
+		{"another command", "Command", `<rsp:CommandResponse><rsp:CommandId>` + shellID + `</rsp:CommandId></rsp:CommandResponse>`,
+			func(ctx context.Context, s *Shell) error { return s.Command(ctx, commandID, nil) }},
+		{"no command", "Command", ``, func(ctx context.Context, s *Shell) error { return s.Command(ctx, commandID, nil) }},
+		{"nothing sent", "Send", ``, func(ctx context.Context, s *Shell) error { return s.Send(ctx, "", "pr", nil) }},
+		{"nothing signalled", "Signal", ``, func(ctx context.Context, s *Shell) error { return s.Signal(ctx, commandID, "x") }},
+	} {
+		e := start(t, nil, func(_ int, s sent) (int, []byte) {
+			if s.action() == tt.action {
+				return 200, answered(s.Header.MessageID, tt.body)
+			}
+			return 0, nil
+		})
+		e.create(t)
+		err := tt.do(within(t), e.shell)
+		var d interface{ Definite() bool }
+		if fault.KindOf(err) != fault.Refused || errors.As(err, &d) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	e := start(t, nil, func(_ int, s sent) (int, []byte) { return 200, answered(s.Header.MessageID, "") })
+	if err := e.shell.Create(within(t), shellID, nil); fault.KindOf(err) != fault.Refused {
+		t.Errorf("no shell named: %v", err)
+	}
+}
+
+func TestReceivedStreamsAndStates(t *testing.T) {
+	state := func(s string) string {
+		return `<rsp:CommandState CommandId="` + strings.ToLower(commandID) + `" State="` + nsShell + `/CommandState/` + s + `"/>`
+	}
+	for _, tt := range []struct {
+		name, body string
+		out        []string
+		done       bool
+	}{
+		{"nothing", ``, nil, false},
+		{"pending", state("Pending"), nil, false},
+		{"running", state("Running"), nil, false},
+		{"done", state("Done"), nil, true},
+		{"two streams", `<rsp:Stream Name="stdout" CommandId="` + commandID + `">YQ==</rsp:Stream><rsp:Stream Name="stdout">Yg==</rsp:Stream>` + state("Done"), []string{"a", "b"}, true},
+		{"another stream, an empty one, lines", `<rsp:Stream Name="stderr">YQ==</rsp:Stream><rsp:Stream Name="stdout" End="true"/><rsp:Stream Name="stdout">` + "\r\n YW\nI= </rsp:Stream>", []string{"ab"}, false},
+	} {
+		e := start(t, nil, func(_ int, s sent) (int, []byte) {
+			if s.action() == "Receive" {
+				return 200, answered(s.Header.MessageID, `<rsp:ReceiveResponse>`+tt.body+`</rsp:ReceiveResponse>`)
+			}
+			return 0, nil
+		})
+		e.create(t)
+		out, done, err := e.shell.Receive(within(t), commandID)
+		var got []string
+		for _, b := range out {
+			got = append(got, string(b))
+		}
+		if err != nil || done != tt.done || !cmp.Equal(got, tt.out) {
+			t.Errorf("%s: %q %t %v, want %q %t", tt.name, got, done, err, tt.out, tt.done)
+		}
+	}
+}
