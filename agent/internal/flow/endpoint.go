@@ -29,16 +29,16 @@ type Endpoint struct {
 
 // Session opens the session and asks the stamp who it is, once.
 func (e *Endpoint) Session(ctx context.Context) (*pep.Session, pep.Stamp, error) {
-	if e.session != nil {
-		return e.session, e.stamp, nil
+	var err error
+	if e.session == nil {
+		if e.session, err = pep.Open(ctx, e.Options); err != nil {
+			return nil, pep.Stamp{}, err
+		}
 	}
-	s, err := pep.Open(ctx, e.Options)
-	if err != nil {
-		return nil, pep.Stamp{}, err
+	if e.stamp.CloudID == "" {
+		e.stamp, err = e.session.Stamp(ctx)
 	}
-	e.session = s
-	e.stamp, err = s.Stamp(ctx)
-	return s, e.stamp, err
+	return e.session, e.stamp, err
 }
 
 // Close ends the session, if there is one.
@@ -61,7 +61,7 @@ func (e *Endpoint) Token(ctx context.Context) (*official.Token, Stamp, error) {
 	if err != nil {
 		return nil, Stamp{}, err
 	}
-	if err := s.SetKeyPair(ctx, st); err != nil {
+	if err := e.patiently(ctx, func() error { return s.SetKeyPair(ctx, st) }); err != nil {
 		return nil, Stamp{}, err
 	}
 	var text secret.Text
@@ -141,7 +141,7 @@ func (e *Endpoint) recover(ctx context.Context, past Past) (applied bool, err er
 		e.tell("that activation has come to its end")
 	case ctx.Err() != nil:
 		return false, err
-	case fault.KindOf(err) == fault.Permanent && !pep.OutcomeUnknown(err) && pep.IsRemote(err):
+	case pep.IsRemote(err) && !pep.OutcomeUnknown(err):
 		e.tell("that activation failed: " + err.Error())
 		return false, past.Note(nil)
 	}
