@@ -20,7 +20,7 @@ const (
 	DropBefore   Kind = "drop-before"  // the connection is closed before the request acts
 	DropAfter    Kind = "drop-after"   // the request acts, then the connection is closed
 	Cut          Kind = "cut"          // the request acts, half of the reply comes, then the connection is closed
-	Unauthorized Kind = "unauthorized" // 401 for every name and password
+	Unauthorized Kind = "unauthorized" // 401 after the challenge, for every name and password
 	BasicOnly    Kind = "basic-only"   // 401 that offers Basic alone
 	NoSeal       Kind = "no-seal"      // the challenge lacks the SEAL bit
 	HTML         Kind = "html"         // 503 with a page
@@ -88,7 +88,7 @@ var actions = []string{"Probe", "Negotiate", "Authenticate", "Create", "Receive"
 var kindActions = map[Kind][]string{
 	NoSeal:         {"Negotiate"},
 	BasicOnly:      {"Probe", "Negotiate", "Authenticate"},
-	Unauthorized:   {"Probe", "Negotiate", "Authenticate"},
+	Unauthorized:   actions[2:], // a host challenges whoever asks
 	Clear:          actions[3:],
 	BadSeal:        actions[3:],
 	HugeLength:     actions[3:],

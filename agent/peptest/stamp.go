@@ -226,8 +226,15 @@ func (p *pipeline) act(name string, a arguments, begin, finish func(*Stamp)) *ps
 	}
 	tick := time.NewTicker(max(s.config.activation/10, 10*time.Millisecond))
 	defer tick.Stop()
+	if s.config.activation == 0 && p.hold == nil {
+		<-done // at once, so that the number of replies does not depend on who is faster
+	}
 	for percent := int32(10); ; percent += 10 {
-		p.flush()
+		select {
+		case <-done:
+		default:
+			p.flush()
+		}
 		select {
 		case <-done:
 			progress("Completed", 100)
