@@ -117,6 +117,23 @@ func TestMessagesAreSealedOnOneConnection(t *testing.T) {
 	}
 }
 
+func TestIPv6(t *testing.T) {
+	probe, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 on the loopback: %v", err)
+	}
+	probe.Close()
+	e := (&sealedtest.Endpoint{Envelope: echo, Host: "::1"}).Start(t)
+	c := dial(t, options(e))
+	if reply, status, err := c.PostContext(within(t), []byte(canary)); err != nil || status != 200 || string(reply) != "re: "+canary {
+		t.Errorf("%q %d %v", reply, status, err)
+	}
+	if !bytes.Contains(e.Received(), []byte("Host: "+e.Addr+"\r\n")) {
+		t.Errorf("no Host %s among the headers", e.Addr)
+	}
+	nothingInClear(t, e.Received())
+}
+
 func TestFaultStatusCarriesItsBody(t *testing.T) {
 	e := (&sealedtest.Endpoint{Envelope: func([]byte) (int, []byte) { return 500, []byte("fault") }}).Start(t)
 	c := dial(t, options(e))

@@ -55,6 +55,8 @@ type Endpoint struct {
 	Flags uint32
 	// TLS makes the endpoint speak TLS with a certificate of its own.
 	TLS bool
+	// Host to listen on; "" is 127.0.0.1.
+	Host string
 
 	Addr        string
 	Certificate *x509.Certificate
@@ -69,7 +71,11 @@ type Endpoint struct {
 // Start listens on a port of the loopback until the test ends.
 func (e *Endpoint) Start(t testing.TB) *Endpoint {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	host := e.Host
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
