@@ -43,7 +43,7 @@ demo: build
 test: tools build standalone unit faults
 
 unit:
-	AZS_REQUIRE_BIN=1 AZS_REQUIRE_NPM=1 go test $(PACKAGES)
+	AZS_REQUIRE_BIN=1 AZS_REQUIRE_NPM=1 AZS_REQUIRE_GSS=1 go test $(PACKAGES)
 
 # The same code with its write boundaries made visible: a test kills its own
 # process at every one of them.
@@ -55,6 +55,7 @@ standalone:
 	@for m in $(MODULES); do echo "GOWORK=off build of $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
 
 race: build
+	@command -v gcc >/dev/null || $(call apt,gcc libc6-dev)
 	AZS_REQUIRE_BIN=1 CGO_ENABLED=1 go test -race $(PACKAGES)
 
 cross:
@@ -88,10 +89,13 @@ $(CACHE)/bin/age:
 	GOBIN=$(CURDIR)/$(CACHE)/bin go install $(AGE)
 
 # What the tests use beside Go: ssh-keygen as the second opinion on signatures,
-# Microsoft's own npm client as the second opinion on the simulated Azure.
+# Microsoft's own npm client as the second opinion on the simulated Azure, and
+# gss-ntlmssp as the second opinion on sealing.
 tools: testdata/npm/node_modules/.installed
 	@need() { command -v "$$1" >/dev/null || missing="$$missing $$2"; }; missing=; \
-	need ssh-keygen openssh-client; need gcc gcc; \
+	need ssh-keygen openssh-client; need python3 python3; \
+	ls /usr/lib/*/gssntlmssp/gssntlmssp.so >/dev/null 2>&1 || missing="$$missing gss-ntlmssp"; \
+	/usr/bin/python3 -c 'import gssapi' 2>/dev/null || missing="$$missing python3-gssapi"; \
 	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
 
 testdata/npm/node_modules/.installed: testdata/npm/package-lock.json
