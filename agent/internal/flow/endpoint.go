@@ -284,6 +284,9 @@ func (a *Agent) Renew(ctx context.Context, e *Endpoint, o TokenOrder) (*Request,
 			Hint("azs-agent renew --pep … --billing-model Capacity --agreement-number NUMBER")
 	}
 	e.Parameters.BillingModel = first(e.Parameters.BillingModel, params.BillingModel)
+	if o.UsageReporting == nil && strings.EqualFold(e.Parameters.BillingModel, params.BillingModel) {
+		e.Parameters.UsageReporting = params.UsageReporting // which another model may not allow
+	}
 	e.Parameters.AgreementNumber = first(e.Parameters.AgreementNumber, params.AgreementNumber)
 	e.Parameters.MsAssetTag = first(e.Parameters.MsAssetTag, params.MsAssetTag)
 	if err := e.Parameters.Validate(); err != nil {

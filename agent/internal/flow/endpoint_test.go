@@ -545,6 +545,40 @@ func TestRenew(t *testing.T) {
 	wantWholeJournal(t, in.dir, ledger.Agent)
 }
 
+// Usage reporting is remembered too, as long as the billing model stays.
+func TestRenewRemembersUsageReporting(t *testing.T) {
+	in, s := newInside(t), newStamp(t)
+	e := s.endpoint()
+	e.Parameters = pep.TokenParameters{BillingModel: "Development", UsageReporting: true}
+	r, err := in.Token(t.Context(), e, order())
+	e.Close(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.activate(t.Context(), in, s.answer(t, in, r), nil); err != nil {
+		t.Fatal(err)
+	}
+	no := false
+	for _, tt := range []struct {
+		name  string
+		p     pep.TokenParameters
+		usage *bool
+		want  bool
+	}{
+		{"same model", pep.TokenParameters{}, nil, true},
+		{"said otherwise", pep.TokenParameters{}, &no, false},
+		{"another model", pep.TokenParameters{BillingModel: "Capacity", AgreementNumber: "1"}, nil, false},
+	} {
+		e := s.endpoint()
+		e.Parameters = tt.p
+		r, err := in.Renew(t.Context(), e, TokenOrder{Valid: fortnight, UsageReporting: tt.usage})
+		e.Close(t.Context())
+		if err != nil || r.Content.UsageReporting == nil || *r.Content.UsageReporting != tt.want {
+			t.Errorf("%s: %+v, %v, want %v", tt.name, r, err, tt.want)
+		}
+	}
+}
+
 // A plain key of the official scripts goes the same way.
 func TestActivateKey(t *testing.T) {
 	in, s, other := newInside(t), newStamp(t), newStamp(t)
