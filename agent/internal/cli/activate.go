@@ -106,7 +106,7 @@ func activatePlain(ctx context.Context, e *appkit.Env, agent *flow.Agent, raw []
 	for _, w := range key.Warnings {
 		e.Console.Warn("%s", w)
 	}
-	e.Console.Result("activation", map[string]any{"outcome": bundle.OutcomeApplied, "keySha256": bundle.Digest(key.Digest), "keyExpires": key.Claims.ExpiresText, "cloudId": key.Claims.CloudID}, func(w io.Writer) {
+	e.Console.Result("activation", map[string]any{"outcome": bundle.OutcomeApplied, "keySha256": bundle.Digest(key.Digest).String(), "keyExpires": key.Claims.ExpiresText, "cloudId": key.Claims.CloudID}, func(w io.Writer) {
 		fmt.Fprintf(w, "stamp %q is activated\n  key  %s, expires %s\n", key.Claims.CloudID, key.Describe(), key.Claims.ExpiresText)
 	})
 	return nil
@@ -133,7 +133,7 @@ func report(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent,
 	}
 	ans := a.Answer
 	e.Console.Result("activation", map[string]any{
-		"trip": a.Trip, "outcome": a.Outcome, "again": a.Again, "keyFile": file, "keySha256": ans.KeySHA256, "keyExpires": ans.KeyExpires,
+		"trip": a.Trip, "outcome": a.Outcome, "again": a.Again, "keyFile": file, "keySha256": ans.KeySHA256.String(), "keyExpires": ans.KeyExpires,
 		"cloudId": ans.CloudID, "subscription": ans.Subscription, "resourceGroup": ans.ResourceGroup, "registration": ans.Registration,
 		"receipt": s.Path(a.ReceiptFile), "places": places, "skewFromSeconds": int(a.SkewFrom.Seconds()), "skewToSeconds": int(a.SkewTo.Seconds()), "warnings": a.Warnings,
 	}, func(w io.Writer) {

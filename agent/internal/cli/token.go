@@ -135,7 +135,7 @@ func deliver(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent
 		return fault.New(fault.KindOf(err), "request %s is sealed and kept, but did not leave: %w", r.Trip, err).Hint("azs-agent put %s DIR", s.Path(r.File))
 	}
 	result := map[string]any{
-		"trip": r.Trip, "digest": r.Bundle.Digest(), "seq": r.Manifest.Seq, "relay": r.Relay, "file": s.Path(r.File), "places": places,
+		"trip": r.Trip, "digest": r.Bundle.Digest().String(), "seq": r.Manifest.Seq, "relay": r.Relay, "file": s.Path(r.File), "places": places,
 		"cloudId": r.Content.CloudID, "registration": r.Content.ExpectRegistration, "resourceGroup": r.Content.ExpectResourceGroup,
 		"subscription": r.Content.ExpectSubscription, "created": clock.Format(r.Manifest.Created), "expires": clock.Format(r.Manifest.Expires),
 		"operation": r.Content.Operation, "tokenBytes": tokenLength, "textBytes": len(r.Bundle.Text()), "wireBytes": len(r.Bundle.Wire()), "superseded": r.Superseded, "warnings": r.Warnings,
