@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -24,7 +25,7 @@ import (
 )
 
 // TestScripts runs the trips of ../testdata/script: both real programs, a real
-// azuretest, folders as sticks. Every script names the threat that it guards.
+// azuretest, a real peptest, folders as sticks. Every script names the threat that it guards.
 //
 // The programs come from ../bin, or from the folder that AZS_BIN names. Where
 // they are not built the test is skipped, unless AZS_REQUIRE_BIN is 1.
@@ -32,6 +33,9 @@ import (
 // Besides the commands of testscript(1) a script has:
 //
 //	azure [flags]               start azuretest; sets the AZS_… variables, SUB and CONTROL
+//	stamp [flags]               start peptest; sets AZS_PEP, AZS_PEP_USER, AZS_PEP_PASSWORD_FILE,
+//	                            CLOUDID, PEPCONTROL, and PEPTEST_CONTROL for peptest ctl
+//	activating N                wait until N activations were begun on the stamp
 //	stations AGENT…             make the relay "relay-one" in $WORK/relay and the
 //	                            agents in $WORK/AGENT, pair each with the relay, and
 //	                            let AZS_RELAY_HOME and AZS_AGENT_HOME (the first) name them
@@ -70,14 +74,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"azure": positive(azure), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
+			"azure": positive(azure), "stamp": positive(stamp), "activating": positive(activating), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "alter": positive(alter),
 			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "forge": positive(forge),
 		},
 	})
 }
 
-// binaries returns the folder of the three programs.
+// binaries returns the folder of the four programs.
 func binaries(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("AZS_BIN")
@@ -88,7 +92,7 @@ func binaries(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"azs-agent", "azs-relay", "azuretest"} {
+	for _, name := range []string{"azs-agent", "azs-relay", "azuretest", "peptest"} {
 		if runtime.GOOS == "windows" {
 			name += ".exe"
 		}
@@ -148,11 +152,12 @@ func exitcode(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// azure starts azuretest and waits for its line. The script's end stops it.
-func azure(ts *testscript.TestScript, args []string) {
-	path, err := exec.LookPath(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "azuretest"))
+// serve starts a program that prints one line of JSON and serves until the
+// script's end, and reads that line into line.
+func serve(ts *testscript.TestScript, line any, program string, args ...string) {
+	path, err := exec.LookPath(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], program))
 	ts.Check(err)
-	cmd := exec.Command(path, append([]string{"--dir", ts.MkAbs("azure")}, args...)...)
+	cmd := exec.Command(path, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -166,10 +171,22 @@ func azure(ts *testscript.TestScript, args []string) {
 	})
 	first, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
-		ts.Fatalf("azuretest gave no line: %v: %s", err, stderr.String())
+		ts.Fatalf("%s gave no line: %v: %s", program, err, stderr.String())
 	}
+	ts.Check(json.Unmarshal(first, line))
+}
+
+// canary makes the content of a file a secret of the script.
+func canary(ts *testscript.TestScript, file, name string) {
+	hidden, err := os.ReadFile(file)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("secret/"+name), hidden, 0o600))
+}
+
+// azure starts azuretest.
+func azure(ts *testscript.TestScript, args []string) {
 	var line map[string]string
-	ts.Check(json.Unmarshal(first, &line))
+	serve(ts, &line, "azuretest", append([]string{"--dir", ts.MkAbs("azure")}, args...)...)
 	for name, value := range map[string]string{
 		"AZS_CLOUD": "custom", "AZS_AUTH": "client-secret", "AZS_ARM_ENDPOINT": line["arm"], "AZS_CA_FILE": line["caFile"],
 		"AZS_TENANT": line["tenant"], "AZS_CLIENT_ID": line["clientId"], "AZS_CLIENT_SECRET_FILE": line["clientSecretFile"],
@@ -177,9 +194,42 @@ func azure(ts *testscript.TestScript, args []string) {
 	} {
 		ts.Setenv(name, value)
 	}
-	hidden, err := os.ReadFile(line["clientSecretFile"])
+	canary(ts, line["clientSecretFile"], "client-secret")
+}
+
+// stamp starts peptest. A second one takes the place of the first in the
+// environment.
+func stamp(ts *testscript.TestScript, args []string) {
+	dir, err := os.MkdirTemp(ts.MkAbs("."), "stamp-")
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs("secret/client-secret"), hidden, 0o600))
+	var line struct {
+		Addresses                            []string
+		User, PasswordFile, CloudID, Control string
+	}
+	serve(ts, &line, "peptest", append([]string{"--dir", dir}, args...)...)
+	for name, value := range map[string]string{
+		"AZS_PEP": strings.Join(line.Addresses, ","), "AZS_PEP_USER": line.User, "AZS_PEP_PASSWORD_FILE": line.PasswordFile,
+		"CLOUDID": line.CloudID, "PEPCONTROL": line.Control, "PEPTEST_CONTROL": line.Control,
+	} {
+		ts.Setenv(name, value)
+	}
+	canary(ts, line.PasswordFile, filepath.Base(dir))
+}
+
+// activating waits for what peptest's log cannot tell.
+func activating(ts *testscript.TestScript, args []string) {
+	need(ts, args, 1, "activating N")
+	path := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "peptest")
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		out, err := exec.Command(path, "ctl", "state", "--control", ts.Getenv("PEPCONTROL")).Output()
+		ts.Check(err)
+		var state struct{ Activations int }
+		ts.Check(json.Unmarshal(out, &state))
+		if strconv.Itoa(state.Activations) == args[0] {
+			return
+		}
+	}
+	ts.Fatalf("%s activations were not begun in time", args[0])
 }
 
 // stations makes a relay and agents that are paired with it. Everything is done
