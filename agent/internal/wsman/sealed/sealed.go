@@ -147,9 +147,13 @@ func (t *Transport) Transport(e *winrm.Endpoint) error {
 	return nil
 }
 
-// Post satisfies [winrm.Transporter]; it waits no longer than [Patience].
+// Post satisfies [winrm.Transporter]; it waits no longer than [Patience]. A fault's
+// body is returned beside an error, as the library does not look for faults.
 func (t *Transport) Post(_ *winrm.Client, message *soap.SoapMessage) (string, error) {
-	body, _, err := t.PostContext(context.Background(), []byte(message.String()))
+	body, status, err := t.PostContext(context.Background(), []byte(message.String()))
+	if err == nil && status != http.StatusOK {
+		err = fault.New(fault.Refused, "the endpoint answers HTTP status %d", status)
+	}
 	return string(body), err
 }
 

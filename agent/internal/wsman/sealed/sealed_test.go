@@ -677,9 +677,17 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// The library's client works on this transport, with what it was made for.
+// The library's client opens a shell over this transport, and a fault is an error
+// to it.
 func TestLibraryClient(t *testing.T) {
-	e := (&sealedtest.Endpoint{Envelope: func([]byte) (int, []byte) { return 200, []byte("pong") }}).Start(t)
+	const created = `<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope" xmlns:w="http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd"><s:Body>` +
+		`<w:SelectorSet><w:Selector Name="ShellId">5C1D6B4E</w:Selector></w:SelectorSet></s:Body></s:Envelope>`
+	e := (&sealedtest.Endpoint{Envelope: func(plain []byte) (int, []byte) {
+		if bytes.Contains(plain, []byte("transfer/Create")) {
+			return 200, []byte(created)
+		}
+		return 500, []byte("fault")
+	}}).Start(t)
 	c := dial(t, options(e))
 	host, port, _ := net.SplitHostPort(e.Addr)
 	number, _ := strconv.Atoi(port)
@@ -689,13 +697,20 @@ func TestLibraryClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err := c.Post(client, soap.NewMessage())
-	if reply != "pong" || err != nil {
-		t.Errorf("%q %v", reply, err)
+	shell, err := client.CreateShell()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := e.Envelopes(); len(got) != 1 || !strings.Contains(got[0], "Envelope") {
+	if err := shell.Close(); fault.KindOf(err) != fault.Refused {
+		t.Errorf("a fault: %v, want kind refused", err)
+	}
+	if reply, err := c.Post(client, soap.NewMessage()); reply != "fault" || err == nil {
+		t.Errorf("%q %v, want the fault's body and an error", reply, err)
+	}
+	if got := e.Envelopes(); len(got) != 3 || !strings.Contains(got[1], "5C1D6B4E") {
 		t.Errorf("envelopes %q", got)
 	}
+	nothingInClear(t, e.Received())
 	for _, wrong := range []*winrm.Endpoint{{Host: host, Port: number + 1}, {Host: host, Port: number, HTTPS: true}, {Host: host, Port: number, Insecure: true}} {
 		if err := c.Transport(wrong); fault.KindOf(err) != fault.Usage {
 			t.Errorf("endpoint %+v: %v", wrong, err)
