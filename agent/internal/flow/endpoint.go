@@ -117,7 +117,8 @@ func (e *Endpoint) Apply(ctx context.Context, key secret.Text, past Past) (strin
 		return err
 	})
 	if pep.OutcomeUnknown(err) {
-		return "", fault.New(fault.Unreachable, "it is not known whether the stamp was activated: %w", err).
+		// Not wrapped: also where the operator stopped it, that is what he must know.
+		return "", fault.New(fault.Unreachable, "it is not known whether the stamp was activated: %v", err).
 			Hint("the same command again: it asks the endpoint first")
 	}
 	return bundle.OutcomeApplied, err

@@ -113,8 +113,11 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 			if kind == fault.Unexpected {
 				kind = fault.Unreachable
 			}
-			return nil, fault.New(kind, "no address of the privileged endpoint gives a session, attempts: %d: %s", attempt, strings.Join(reasons, "; ")).
-				Hint("azs-agent info --pep A,B,C   (the other two addresses of the endpoint too)")
+			hint := fault.HintOf(last)
+			if hint == "" {
+				hint = "azs-agent info --pep A,B,C   (the other two addresses of the endpoint too)"
+			}
+			return nil, fault.New(kind, "no address of the privileged endpoint gives a session, attempts: %d: %s", attempt, strings.Join(reasons, "; ")).Hint("%s", hint)
 		}
 		if err := o.Sleep(ctx, Pause); err != nil {
 			return nil, err
