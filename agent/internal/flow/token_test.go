@@ -85,7 +85,7 @@ func TestANewRequestSupersedesTheOldOneOfTheStamp(t *testing.T) {
 		t.Errorf("numbers %d, %d, %d", a, b, c)
 	}
 	_, err := in.Activate(context.Background(), in.relay.answer(t, first, spec(1), nil), keyFile(t))
-	wantKind(t, err, fault.Replay, "superseded since 2026-11-23T12:00:00Z")
+	wantKind(t, err, fault.Replay, "is for request "+first.Trip+", which is superseded since 2026-11-23T12:00:00Z")
 	mustActivate(t, in, in.relay.answer(t, other, spec(2), nil), keyFile(t))
 	mustActivate(t, in, in.relay.answer(t, second, spec(1), nil), keyFile(t))
 }
@@ -172,8 +172,12 @@ func TestCancel(t *testing.T) {
 	if _, err := Cancel(in.Ledger, r.Trip); err != nil {
 		t.Errorf("cancelled again: %v", err)
 	}
+	before := in.Ledger.Head()
 	_, err := in.Activate(context.Background(), answer, keyFile(t))
-	wantKind(t, err, fault.Replay, "cancelled since")
+	wantKind(t, err, fault.Replay, "is for request "+r.Trip+", which is cancelled since")
+	if in.Ledger.Head() != before {
+		t.Error("the answer was opened before it was refused")
+	}
 	for _, id := range []string{"", "!", "ZZZZZZZZZZZZZZ"} {
 		_, err := Cancel(in.Ledger, id)
 		wantKind(t, err, fault.Usage)
