@@ -641,3 +641,89 @@ func TestGrown(t *testing.T) {
 	}
 	wantWholeJournal(t, in.dir, ledger.Agent)
 }
+
+// Threat: the connection breaks anywhere. It is cut once at every exchange, before
+// the endpoint acts, after that, and in the middle of its reply. Every run succeeds
+// or says that the outcome is unknown; the stamp is never activated twice, and no
+// session is left.
+func TestAnActivationThatIsCutAnywhere(t *testing.T) {
+	in := newInside(t)
+	for _, kind := range []peptest.Kind{peptest.DropBefore, peptest.DropAfter, peptest.Cut} {
+		outcomes := map[string]int{}
+		for at := 0; ; at++ {
+			s := newStamp(t)
+			claims, err := officialtest.KeyPayload(officialtest.Token(officialtest.Spec{CloudID: s.CloudID}), officialtest.Place{SubscriptionID: subscription, ResourceGroup: "azurestack", RegistrationName: "AzureStack-" + s.CloudID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := []byte(officialtest.Key(claims, nil))
+			run := func(assume string) error {
+				e := s.endpoint()
+				e.Assume = assume
+				defer e.Close(t.Context())
+				_, err := in.ActivateKey(t.Context(), key, e)
+				return err
+			}
+			s.Fail(peptest.Fault{Kind: kind, After: at, Times: 1})
+			outcome := "done"
+			if err := run(""); err != nil {
+				wantKind(t, err, fault.Unreachable)
+				outcome = "done by the second run"
+				if err := run(""); err != nil {
+					wantKind(t, err, fault.Unreachable, "by the earlier run")
+					outcome = "failed, as the operator saw"
+					assume := "failed"
+					if s.Stamp().Activated {
+						assume, outcome = "applied", "applied, as the operator saw"
+					}
+					if err := run(assume); err != nil {
+						t.Errorf("%s at %d: with --assume %s: %v", kind, at, assume, err)
+					}
+				}
+			}
+			outcomes[outcome]++
+			if st := s.Stamp(); st.Activations != 1 || !st.Activated || st.Shells != 0 {
+				t.Errorf("%s at %d: %s, and the stamp is %+v", kind, at, outcome, st)
+			}
+			struck := false
+			for _, r := range s.Requests() {
+				struck = struck || r.Fault == kind
+			}
+			if !struck { // the run has no more exchanges than that
+				if at < 12 {
+					t.Errorf("%s: only %d exchanges were cut", kind, at)
+				}
+				break
+			}
+		}
+		t.Logf("%s: %v", kind, outcomes)
+	}
+}
+
+func TestATokenThatIsCutAnywhere(t *testing.T) {
+	for _, kind := range []peptest.Kind{peptest.DropBefore, peptest.DropAfter, peptest.Cut} {
+		for at := 0; ; at++ {
+			s := newStamp(t)
+			s.Fail(peptest.Fault{Kind: kind, After: at, Times: 1})
+			e := s.endpoint()
+			_, _, err := e.Token(t.Context())
+			e.Close(t.Context())
+			if err != nil {
+				wantKind(t, err, fault.Unreachable)
+			}
+			if st := s.Stamp(); st.Shells != 0 || err == nil && st.Tokens != 1 {
+				t.Errorf("%s at %d: %v, and the stamp is %+v", kind, at, err, st)
+			}
+			struck := false
+			for _, r := range s.Requests() {
+				struck = struck || r.Fault == kind
+			}
+			if !struck {
+				if err != nil || at < 12 {
+					t.Errorf("%s: %d exchanges were cut, then %v", kind, at, err)
+				}
+				break
+			}
+		}
+	}
+}
