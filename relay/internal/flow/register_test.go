@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/azs-courier/azs-courier/relay/azuretest"
+	"github.com/azs-courier/azs-courier/relay/internal/azure"
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/ledger"
@@ -276,6 +277,29 @@ func TestTheNextRunGoesToTheSamePlace(t *testing.T) {
 	}
 	if len(out.azure.State().Registrations) != 1 {
 		t.Errorf("registrations %+v", out.azure.State().Registrations)
+	}
+}
+
+// A request that was registered in one place does not go to another, not even when
+// the registration was deleted by hand meanwhile.
+func TestARequestHasOnePlace(t *testing.T) {
+	out := newOutside(t)
+	raw := out.agent.request(t, spec(1), func(a *ask) { a.request.ExpectRegistration = "" })
+	out.azure.Fail(azuretest.Fault{Method: "POST", Path: keys, Code: "AuthorizationFailed", Times: 1})
+	if _, err := out.register(raw, Order{NoLock: true}); err == nil {
+		t.Fatal("registered in spite of the fault")
+	}
+	id, err := azure.ParseRegistrationID(out.azure.State().Registrations[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Azure.(*azure.Client).DeleteRegistration(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	_, err = out.register(raw, Order{Name: "elsewhere"})
+	wantKind(t, err, fault.NotForUs, "was registered already as "+id.String())
+	if st := out.azure.State(); len(st.Registrations) != 0 {
+		t.Errorf("registrations %+v", st.Registrations)
 	}
 }
 
