@@ -241,7 +241,9 @@ func TestAKilledActivation(t *testing.T) {
 		in, s, _, answer := setup(t, hold)
 		done := make(chan error, 1)
 		go func() {
-			err := s.Wait(t.Context(), "Reconnect", 1)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			err := s.Wait(ctx, "Reconnect", 1)
 			s.Release()
 			done <- err
 		}()

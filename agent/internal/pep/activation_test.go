@@ -176,7 +176,9 @@ func TestFollowSeesTheEnd(t *testing.T) {
 	a := lost(t, s, peptest.Fault{Kind: peptest.Hold, Cmdlet: activation, Times: 1})
 	done := make(chan error, 1)
 	go func() { // once the session was taken up the action comes to its end
-		err := s.Wait(t.Context(), "Reconnect", 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		err := s.Wait(ctx, "Reconnect", 1)
 		s.Release()
 		done <- err
 	}()
