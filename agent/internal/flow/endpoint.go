@@ -126,13 +126,15 @@ func (e *Endpoint) Apply(ctx context.Context, key secret.Text, past Past) (strin
 
 // recover learns what became of an activation that an earlier run began.
 func (e *Endpoint) recover(ctx context.Context, past Past) (applied bool, err error) {
+	a := pep.Attempt{Address: past.Attempt["address"], Session: past.Attempt["session"], Shell: past.Attempt["shell"], Pipeline: past.Attempt["pipeline"]}
 	switch e.Assume {
 	case "applied":
+		pep.Discard(ctx, e.Options, a)
 		return true, nil
 	case "failed":
+		pep.Discard(ctx, e.Options, a)
 		return false, past.Note(nil)
 	}
-	a := pep.Attempt{Address: past.Attempt["address"], Session: past.Attempt["session"], Shell: past.Attempt["shell"], Pipeline: past.Attempt["pipeline"]}
 	e.tell("an earlier run began an activation on " + a.Address + " and did not see its end: taking it up")
 	err = pep.Follow(ctx, e.Options, a, "New-AzureStackActivation", pep.Watch{Progress: e.Tell})
 	switch {

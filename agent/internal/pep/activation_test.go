@@ -149,7 +149,12 @@ func TestALostReplyToTheCommandIsUnknown(t *testing.T) {
 			if n := s.count("Command"); n > 2 {
 				t.Errorf("the Command was sent %d times", n-1)
 			}
+			// The session is left to the run that takes the command up.
 			_ = session.Close(t.Context())
+			if s.Server.Stamp().Shells != 1 {
+				t.Errorf("the shell of an unknown command is gone: %+v", s.Server.Stamp())
+			}
+			Discard(t.Context(), session.options, session.attempt(session.pool.ID()))
 			if got := s.Server.Stamp().Activations; got > began {
 				t.Errorf("%d activations were begun, want %d at most", got, began)
 			}

@@ -37,6 +37,8 @@ type Conn interface {
 	// SessionID is the WSMan session, which a later connection must give to take
 	// a shell up again.
 	SessionID() string
+	// Abandon ends the connection and leaves the shell on the endpoint.
+	Abandon()
 	// Resume takes up a shell that an earlier session made and lost.
 	Resume(ctx context.Context, shellID string) error
 }
@@ -59,6 +61,7 @@ type Session struct {
 	conn    Conn
 	pool    *psrp.Pool
 	options Options
+	kept    bool // the shell is left on the endpoint, for a later run to take up
 }
 
 // Attempt names a running command, so that a later run can take it up.
@@ -140,12 +143,23 @@ func open(ctx context.Context, o Options, address string) (*Session, error) {
 	return &Session{address: address, conn: conn, pool: pool, options: o}, nil
 }
 
-// Close ends the session on the endpoint, also after the context has ended.
-func (s *Session) Close(ctx context.Context) error { return s.pool.Close(ctx) }
+// Close ends the session on the endpoint, also after the context has ended. After
+// a command that was noted and whose end was not seen, the session is left to the
+// run that takes the command up; the endpoint drops it when it has been idle for an
+// hour.
+func (s *Session) Close(ctx context.Context) error {
+	if s.kept {
+		s.conn.Abandon()
+		return nil
+	}
+	return s.pool.Close(ctx)
+}
 
 // run runs one command.
 func (s *Session) run(ctx context.Context, c psrp.Command, w Watch) ([]clixml.Value, error) {
 	out, err := s.pool.Run(ctx, c, w.handlers(s))
+	var unknown *psrp.UnknownOutcome
+	s.kept = s.kept || (w.Begin != nil && errors.As(err, &unknown))
 	return out, s.told(err)
 }
 
@@ -189,5 +203,19 @@ func Follow(ctx context.Context, o Options, a Attempt, command string, w Watch) 
 	if errors.Is(err, psrp.ErrUnseen) {
 		return nil
 	}
+	var unknown *psrp.UnknownOutcome
+	s.kept = errors.As(err, &unknown)
 	return s.told(err)
+}
+
+// Discard ends the session of a command that nobody will take up any more. A
+// session that is gone already is no error, and one that cannot be reached ends by
+// itself within the hour.
+func Discard(ctx context.Context, o Options, a Attempt) {
+	conn, err := o.Dial(ctx, a.Address, a.Session)
+	if err != nil {
+		return
+	}
+	_ = conn.Resume(ctx, a.Shell)
+	_ = conn.Delete(ctx)
 }

@@ -300,6 +300,13 @@ func (s *Shell) Delete(ctx context.Context) error {
 		}
 		s.shellID = ""
 	}
+	s.Abandon()
+	return err
+}
+
+// Abandon ends the connections and leaves the shell on the endpoint, where it can
+// be resumed until it has been idle for [IdleTimeout].
+func (s *Shell) Abandon() {
 	for _, l := range []*line{&s.main, &s.side} {
 		l.mu.Lock()
 		if l.poster != nil {
@@ -307,7 +314,6 @@ func (s *Shell) Delete(ctx context.Context) error {
 		}
 		l.mu.Unlock()
 	}
-	return err
 }
 
 func (s *Shell) newMessage() (string, error) {
