@@ -480,3 +480,20 @@ func (t *Trip) copy() Trip {
 	c.Entries = append([]Entry(nil), t.Entries...)
 	return c
 }
+
+// CheckClock refuses to go on while the clock stands behind the journal: no expiry
+// could be judged and every new time would be wrong. With accept the jump is
+// written down and taken as it is. The refusal is [fault.Expired].
+func (l *Ledger) CheckClock(accept bool) error {
+	last, back, went := l.ClockWentBack()
+	if !went {
+		return nil
+	}
+	back = back.Round(time.Second)
+	if !accept {
+		return fault.New(fault.Expired, "the clock went back by %s: the journal's last entry is of %s", back, clock.Format(last)).
+			Hint("set the clock, or run the same command with --accept-clock if the clock is right now")
+	}
+	_, err := l.Append(ClockAccepted, "", map[string]string{"last": clock.Format(last), "back": back.String()})
+	return err
+}

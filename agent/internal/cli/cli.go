@@ -38,7 +38,7 @@ func open(ctx context.Context, e *appkit.Env, c *cli.Context) (*appkit.Station, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := flow.CheckClock(s.Ledger, c.Bool(acceptClock.Name)); err != nil {
+	if err := s.Ledger.CheckClock(c.Bool(acceptClock.Name)); err != nil {
 		s.Close()
 		return nil, nil, err
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/azs-courier/azs-courier/agent/internal/flow"
 	"github.com/azs-courier/azs-courier/shared/appkit"
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
@@ -66,7 +65,7 @@ func runDoctor(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 			return "under a passphrase", nil
 		})
 		look("clock", func() (string, error) {
-			return clock.Format(e.Clock.Now()), flow.CheckClock(s.Ledger, false)
+			return clock.Format(e.Clock.Now()), s.Ledger.CheckClock(false)
 		})
 		look("relay", func() (string, error) {
 			if len(s.Peers) == 0 {

@@ -12,7 +12,6 @@ import (
 	"context"
 	"io"
 	"strconv"
-	"time"
 
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
@@ -98,21 +97,6 @@ const (
 	dataAssetTag     = "ms-asset-tag"
 	dataAttempt      = "attempt" // prefix of what a sink notes; "attempt" itself is open or ended
 )
-
-// CheckClock refuses to judge a time while the clock stands behind the journal.
-// With accept, the jump is written down and taken as it is.
-func CheckClock(l *ledger.Ledger, accept bool) error {
-	last, back, is := l.ClockWentBack()
-	if !is {
-		return nil
-	}
-	if !accept {
-		return fault.New(fault.Expired, "the clock went back by %s: the journal's last entry is of %s", back.Round(time.Second), clock.Format(last)).
-			Hint("set the clock, or run the same command with --accept-clock if the clock is right now")
-	}
-	_, err := l.Append(ledger.ClockAccepted, "", map[string]string{"last": clock.Format(last), "back": back.Round(time.Second).String()})
-	return err
-}
 
 // relay picks the peer that a request is for.
 func (a *Agent) relay(label string) (trust.Peer, error) {

@@ -205,7 +205,7 @@ func TestCheckClock(t *testing.T) {
 			in := newInside(t)
 			in.request(t, spec(1), order())
 			in.clock.at = noon.Add(tt.by)
-			err := CheckClock(in.Ledger, false)
+			err := in.Ledger.CheckClock(false)
 			if !tt.back {
 				if err != nil {
 					t.Error(err)
@@ -213,10 +213,10 @@ func TestCheckClock(t *testing.T) {
 				return
 			}
 			wantKind(t, err, fault.Expired, "the clock went back by")
-			if err := CheckClock(in.Ledger, true); err != nil {
+			if err := in.Ledger.CheckClock(true); err != nil {
 				t.Fatal(err)
 			}
-			if err := CheckClock(in.Ledger, false); err != nil {
+			if err := in.Ledger.CheckClock(false); err != nil {
 				t.Errorf("after it was accepted: %v", err)
 			}
 		})

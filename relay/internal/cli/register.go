@@ -105,7 +105,7 @@ func runRegister(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 	}
 	defer r.station.Close()
 	if !c.Bool("dry-run") {
-		if err := flow.CheckClock(r.station.Ledger, c.Bool(acceptClock.Name)); err != nil {
+		if err := r.station.Ledger.CheckClock(c.Bool(acceptClock.Name)); err != nil {
 			return err
 		}
 	}

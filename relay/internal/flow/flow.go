@@ -92,21 +92,6 @@ type Job struct {
 	Known    ledger.Trip // as it stood in the journal; its State is "" when new
 }
 
-// CheckClock refuses to work while the clock stands behind the journal: the time
-// on the answers would be wrong.
-func CheckClock(l *ledger.Ledger, accept bool) error {
-	last, back, is := l.ClockWentBack()
-	if !is {
-		return nil
-	}
-	if !accept {
-		return fault.New(fault.Expired, "the clock went back by %s: the journal's last entry is of %s", back.Round(time.Second), clock.Format(last)).
-			Hint("set the clock, or run the same command with --accept-clock if the clock is right now")
-	}
-	_, err := l.Append(ledger.ClockAccepted, "", map[string]string{"last": clock.Format(last), "back": back.Round(time.Second).String()})
-	return err
-}
-
 // Read opens a request bundle and checks it, without writing anything.
 func (r *Relay) Read(raw []byte) (*Job, error) {
 	sealed, err := bundle.Split(raw)

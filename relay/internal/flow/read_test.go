@@ -181,11 +181,11 @@ func TestClockThatWentBack(t *testing.T) {
 	out := newOutside(t)
 	out.mustRegister(t, out.agent.request(t, spec(1), nil))
 	out.clock.at = out.clock.at.Add(-72 * time.Hour)
-	wantKind(t, CheckClock(out.Ledger, false), fault.Expired, "the clock went back by 72h")
-	if err := CheckClock(out.Ledger, true); err != nil {
+	wantKind(t, out.Ledger.CheckClock(false), fault.Expired, "the clock went back by 72h")
+	if err := out.Ledger.CheckClock(true); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckClock(out.Ledger, false); err != nil {
+	if err := out.Ledger.CheckClock(false); err != nil {
 		t.Errorf("after it was accepted: %v", err)
 	}
 }

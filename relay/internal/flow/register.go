@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 
@@ -386,8 +387,11 @@ func (r *Relay) adopt(j *Job, out *Outcome) (bool, error) {
 	}
 	name := answerFile(j)
 	raw, err := r.Ledger.Kept(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
-		return false, nil // there is none
+		return false, err
 	}
 	sealed, err := r.ours(raw, j)
 	if err != nil {
