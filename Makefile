@@ -75,7 +75,7 @@ tidy:
 
 # Sizes and times, ours and the peers' in one run.
 bench: build $(CACHE)/bin/age
-	AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./shared/bundle ./shared/ledger ./relay
+	AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./shared/bundle ./shared/ledger ./relay ./agent/internal/pep
 
 fuzz-smoke:
 	@for m in $(MODULES); do (cd $$m; for d in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do \

@@ -27,7 +27,7 @@ type site struct {
 }
 
 // newSite starts an endpoint. When the test ends no shell may be left on it.
-func newSite(t *testing.T, opts ...peptest.Option) *site {
+func newSite(t testing.TB, opts ...peptest.Option) *site {
 	t.Helper()
 	s := &site{Server: peptest.NewServer(opts...)}
 	t.Cleanup(func() {
@@ -77,7 +77,7 @@ func (s *site) count(action string) int {
 }
 
 // key is an activation key for the stamp.
-func (s *site) key(t *testing.T) secret.Text {
+func (s *site) key(t testing.TB) secret.Text {
 	t.Helper()
 	claims, err := officialtest.KeyPayload(officialtest.Token(officialtest.Spec{CloudID: s.CloudID}), officialtest.Place{SubscriptionID: "8f3a2c41-5b6d-4e7f-9a0b-1c2d3e4f5a6b", ResourceGroup: "azurestack", RegistrationName: "AzureStack-" + s.CloudID})
 	if err != nil {
