@@ -213,27 +213,15 @@ func (c *Client) do(ctx context.Context, q Request, out any) error {
 	}
 }
 
-// send sends a request once, apart from the retries of the pipeline.
+// send sends a request once, apart from the retries of the pipeline, waits for
+// the end of an operation that Azure only began, and decodes the answer.
 func (c *Client) send(ctx context.Context, q Request, out any) error {
-	req, err := runtime.NewRequest(ctx, q.Method, q.URL)
+	resp, body, err := c.exchange(ctx, q)
 	if err != nil {
-		return fault.New(fault.Usage, "cannot %s: %w", q.Purpose, err)
+		return err
 	}
-	req.Raw().Header.Set("Accept", "application/json")
-	if body := q.payload(); body != nil {
-		if err := req.SetBody(streaming.NopCloser(bytes.NewReader(body)), "application/json"); err != nil {
-			return fault.New(fault.Unexpected, "cannot %s: %w", q.Purpose, err)
-		}
-	}
-	resp, err := c.pipeline.Do(req)
-	if err != nil {
-		return c.failed(ctx, q, err)
-	}
-	// runtime.Payload and not runtime.NewResponseError: that one writes the
-	// whole answer into azcore's log.
-	body, err := runtime.Payload(resp)
-	if err != nil {
-		return c.failed(ctx, q, err)
+	if q.long && resp.StatusCode == http.StatusAccepted {
+		return c.await(ctx, q, resp)
 	}
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusCreated, http.StatusNoContent:
@@ -247,6 +235,31 @@ func (c *Client) send(ctx context.Context, q Request, out any) error {
 		return fault.New(fault.Refused, "cannot %s: the answer (%d, %d bytes) is not the JSON of Resource Manager; a proxy may have given it", q.Purpose, resp.StatusCode, len(body))
 	}
 	return nil
+}
+
+// exchange sends a request and reads its answer, whatever it says.
+func (c *Client) exchange(ctx context.Context, q Request) (*http.Response, []byte, error) {
+	req, err := runtime.NewRequest(ctx, q.Method, q.URL)
+	if err != nil {
+		return nil, nil, fault.New(fault.Usage, "cannot %s: %w", q.Purpose, err)
+	}
+	req.Raw().Header.Set("Accept", "application/json")
+	if body := q.payload(); body != nil {
+		if err := req.SetBody(streaming.NopCloser(bytes.NewReader(body)), "application/json"); err != nil {
+			return nil, nil, fault.New(fault.Unexpected, "cannot %s: %w", q.Purpose, err)
+		}
+	}
+	resp, err := c.pipeline.Do(req)
+	if err != nil {
+		return nil, nil, c.failed(ctx, q, err)
+	}
+	// runtime.Payload and not runtime.NewResponseError: that one writes the
+	// whole answer into azcore's log.
+	body, err := runtime.Payload(resp)
+	if err != nil {
+		return nil, nil, c.failed(ctx, q, err)
+	}
+	return resp, body, nil
 }
 
 // failed explains a call that has no answer: the credential's own explanation,

@@ -21,6 +21,7 @@ const (
 	resourcesVersion           = "2021-04-01"
 	subscriptionsVersion       = "2022-12-01"
 	locksVersion               = "2016-09-01"
+	permissionsVersion         = "2022-04-01"
 )
 
 // LockName is the name that the official scripts give to a registration's lock.
@@ -36,6 +37,7 @@ type Request struct {
 	token      secret.Text            // what body is given
 	place      place
 	azureStack bool // a call of Microsoft.AzureStack, which needs its provider registered
+	long       bool // may be answered with 202 and a Location to ask for the end
 }
 
 // place is where a request acts, as far as it is that narrow; hints are made
@@ -241,7 +243,8 @@ func (q Requests) PutLock(id RegistrationID) Request {
 // DeleteLock removes the lock of a registration.
 func (q Requests) DeleteLock(id RegistrationID) Request { return q.lock("DELETE", "remove", id) }
 
-// follow makes the request for the next page of the same list. The link comes
+// follow makes the request for a link of an answer: the next page of the same
+// list, or the end of a long operation. The link comes
 // from the answer and the bearer goes where it points, so it must stay on the
 // endpoint's own scheme and host.
 func (r Request) follow(link string) (Request, error) {
@@ -251,10 +254,10 @@ func (r Request) follow(link string) (Request, error) {
 	}
 	next, err := url.Parse(link)
 	if err != nil {
-		return r, fmt.Errorf("the link to the next page cannot be read")
+		return r, fmt.Errorf("the link that follows cannot be read")
 	}
 	if next.Scheme != "https" || !strings.EqualFold(next.Host, here.Host) || next.User != nil {
-		return r, fmt.Errorf("the link to the next page leads to %q, away from %q", next.Scheme+"://"+next.Host, here.Scheme+"://"+here.Host)
+		return r, fmt.Errorf("the link that follows leads to %q, away from %q", next.Scheme+"://"+next.Host, here.Scheme+"://"+here.Host)
 	}
 	r.URL = link
 	return r, nil

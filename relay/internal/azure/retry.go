@@ -27,7 +27,9 @@ const (
 	providerPoll   = 5 * time.Second
 	replicaWait    = 2 * time.Minute
 	replicaPoll    = 2 * time.Second
-	providerReruns = 5 // of a call refused with MissingSubscriptionRegistration
+	longPoll       = 15 * time.Second // of a long operation, when Azure names no delay
+	longWait       = 4 * time.Hour    // Azure's own limit for a move
+	providerReruns = 5                // of a call refused with MissingSubscriptionRegistration
 )
 
 // patient are the answers that are worth asking again: those of azcore.
