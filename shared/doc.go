@@ -18,6 +18,8 @@
 //	trust                  our identity, pairing cards, the twelve words, pinned peers
 //	medium                 sticks and folders, as removable, full or hostile as they are
 //	ledger                 what happened to every trip: a hash-chained journal and the kept bundles
+//	frame                  a bundle as QR texts: any K of N frames are enough
+//	frame/page             the browser page that has the camera
 //	console                data, talk and secrets on the terminal, kept apart
 //	appkit                 the frame of both programs, and the commands that both have
 //

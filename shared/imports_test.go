@@ -6,7 +6,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -51,9 +50,6 @@ func TestSharedLinksNeitherSide(t *testing.T) {
 // and no randomness by themselves, so that vectors reproduce.
 func TestPureRooms(t *testing.T) {
 	for _, room := range []string{"bundle", "sshsig", "clock", "fault", "frame"} {
-		if _, err := os.Stat(room); errors.Is(err, fs.ErrNotExist) && room == "frame" {
-			continue // it comes with the optical way
-		}
 		for _, p := range goList(t, "-f", `{{join .Imports "\n"}}`, "./"+room) {
 			switch {
 			case p == "os", p == "net", p == "io/fs", p == "io/ioutil", p == "crypto/rand", p == "math/rand", p == "math/rand/v2", p == "path/filepath", p == "syscall", p == "log",
