@@ -296,7 +296,8 @@ func TestTransitions(t *testing.T) {
 			admitted opened, opened applied, applied confirmed,
 			requested cancelled, exported cancelled, admitted cancelled,
 			requested superseded, exported superseded, admitted superseded`,
-		Relay: `- seen, seen admitted, admitted registered, registered answered, answered answered, answered closed`,
+		Relay: `- seen, seen admitted, admitted registered, registered answered, answered answered, answered closed,
+			admitted removed, removed registered, removed answered, removed closed, - moving, moving closed`,
 	}
 	ways := map[Role]map[string][]string{
 		Agent: {
@@ -308,6 +309,7 @@ func TestTransitions(t *testing.T) {
 		Relay: {
 			"-": {}, Seen: {Seen}, Admitted: {Seen, Admitted}, Registered: {Seen, Admitted, Registered},
 			Answered: {Seen, Admitted, Registered, Answered}, Closed: {Seen, Admitted, Registered, Answered, Closed},
+			Removed: {Seen, Admitted, Removed}, Moving: {Moving},
 		},
 	}
 	for role, list := range allowed {

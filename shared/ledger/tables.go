@@ -28,8 +28,10 @@ const (
 	Superseded = "superseded"
 
 	Seen       = "seen"
+	Removed    = "removed"
 	Registered = "registered"
 	Answered   = "answered"
+	Moving     = "moving"
 	Closed     = "closed"
 )
 
@@ -70,12 +72,19 @@ var states = map[Role][]state{
 		{Seen, []string{fresh}},
 		// 2. Its signature, digest, addressee, sequence and policy are right.
 		{Admitted, []string{Seen}},
-		// 3. Azure has the registration.
-		{Registered, []string{Admitted}},
-		// 4. The answer was sealed and kept; the same answer may go out again.
-		{Answered, []string{Registered, Answered}},
-		// 5. A receipt came, or the operator closed the trip.
-		{Closed, []string{Answered}},
+		// 3. Azure has the old registration of the stamp no more: a removal is done
+		// but for its answer, a renewal goes on.
+		{Removed, []string{Admitted}},
+		// 4. Azure has the registration. A renewal in place skips 3.
+		{Registered, []string{Admitted, Removed}},
+		// 5. The answer was sealed and kept; the same answer may go out again.
+		{Answered, []string{Registered, Removed, Answered}},
+		// 6. The operator began to move a registration, which may be without its
+		// lock from here on.
+		{Moving, []string{fresh}},
+		// 7. A receipt came, or the operator closed the trip. A removal that no
+		// request asked for has no answer, and a move has none either.
+		{Closed, []string{Answered, Removed, Moving}},
 	},
 }
 
