@@ -586,7 +586,7 @@ func TestMissingRightsAreNamed(t *testing.T) {
 	}
 	_, err := c.PutLock(t.Context(), id)
 	if fault.KindOf(err) != fault.Permanent || !strings.Contains(err.Error(), "lacks the action Microsoft.Authorization/locks/write at scope /subscriptions/") ||
-		!strings.HasPrefix(fault.HintOf(err), "az role assignment create --assignee ") || !strings.Contains(fault.HintOf(err), " --role Owner --scope /subscriptions/") {
+		fault.HintOf(err) != "azs-relay role --for register --subscription "+s.Subscription {
 		t.Errorf("%v, hint %q", err, fault.HintOf(err))
 	}
 	if _, found, err := c.Lock(t.Context(), id); found || fault.KindOf(err) != fault.Permanent {

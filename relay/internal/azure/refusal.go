@@ -189,7 +189,6 @@ var (
 	linkedAction     = regexp.MustCompile(`does not have permission to perform actions?(?:\(s\))? '([^']+)'`)
 	scopeOf          = regexp.MustCompile(`(?:over|on)(?: the)?(?: linked)? scopes?(?:\(s\))? '([^']+)'`)
 	linkedScope      = regexp.MustCompile(`on the linked scopes?(?:\(s\))? '([^']+)'`)
-	objectID         = regexp.MustCompile(`(?i)object id '([0-9a-f-]{36})'`)
 	rightTenant      = regexp.MustCompile(`must match (?:one of )?the tenants? '(?:https?://[^/']+/)?([0-9a-fA-F-]{36})`)
 	groupLocation    = regexp.MustCompile(`(?i)already exists in location '([^']+)'`)
 	regionList       = regexp.MustCompile(`(?i)list of available regions is '([^']+)'`)
@@ -349,17 +348,7 @@ func unauthorized(r *Refusal, q Request) meaning {
 	if missing == "" {
 		missing = "that the message names"
 	}
-	// Locks are the one thing here that Contributor may not touch.
-	role := "Contributor"
-	if strings.HasPrefix(strings.ToLower(missing), "microsoft.authorization/") {
-		role = "Owner"
-	}
-	who := find(objectID)
-	if who == "" {
-		who = "OBJECT-ID"
-	}
-	return meaning{fault.Permanent, fmt.Sprintf("the identity lacks the action %s at scope %s", missing, scope),
-		fmt.Sprintf("az role assignment create --assignee %s --role %s --scope %s", who, role, shell(scope))}
+	return meaning{fault.Permanent, fmt.Sprintf("the identity lacks the action %s at scope %s", missing, scope), roleCommand(missing, q.place)}
 }
 
 // again returns the register command for a place, as far as it is known.
