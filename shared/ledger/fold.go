@@ -37,6 +37,7 @@ type fold struct {
 	role     Role
 	entries  []Entry
 	head     string // digest of the last line
+	size     int64  // bytes of the lines
 	trips    map[string]*Trip
 	order    []string          // ids of the trips by their first entry
 	byDigest map[string]string // digest of a request's manifest → id
@@ -193,6 +194,7 @@ func (f *fold) add(e Entry, line []byte) {
 	}
 	f.entries = append(f.entries, e)
 	f.head = digest(line)
+	f.size += int64(len(line))
 	if e.Event == ClockAccepted || e.Time.After(f.newest) {
 		f.newest = e.Time
 	}

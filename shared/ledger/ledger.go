@@ -44,21 +44,13 @@ package ledger
 import (
 	"bytes"
 	"errors"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
-	"github.com/azs-courier/azs-courier/shared/internal/atomicfile"
 )
 
 // The names in the state folder.
@@ -80,124 +72,19 @@ const (
 	lockStep   = 20 * time.Millisecond
 )
 
-// Ledger is the journal of one side, open for writing ([Open], [Create]) or for
-// reading ([View]). Its methods may be called by several goroutines.
+// Ledger is the journal of one side, open for writing ([Open], [Create],
+// [OpenOn]) or for reading ([View]). Its methods may be called by several
+// goroutines.
 type Ledger struct {
-	dir   string
-	role  Role
-	clock clock.Clock
+	store  Store
+	role   Role
+	clock  clock.Clock
+	claims claims
 
-	mu   sync.Mutex
-	fold *fold
-	file *os.File // nil: for reading only, or closed
-	size int64    // bytes of the journal
-	lock *flock.Flock
-}
-
-// Create makes the state folder of a side, with the line "init" that names the
-// role, and opens it. A folder that is there already is used as it is; a new
-// one gets the mode 0700. If the folder has a journal, the error is of kind
-// [fault.Usage] and satisfies errors.Is(err, fs.ErrExist). A Create that was
-// killed half way can be repeated.
-func Create(dir string, role Role, c clock.Clock) (*Ledger, error) {
-	if !role.known() {
-		return nil, fault.New(fault.Unexpected, "the role %q is not known", string(role))
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fault.New(fault.Medium, "the state folder %q could not be made: %w", dir, err)
-	}
-	lock, err := hold(dir, lockWait)
-	if err != nil {
-		return nil, err
-	}
-	l, err := create(dir, role, c, lock)
-	if err != nil {
-		lock.Unlock()
-		return nil, err
-	}
-	return l, nil
-}
-
-func create(dir string, role Role, c clock.Clock, lock *flock.Flock) (*Ledger, error) {
-	if err := makeBundles(dir); err != nil {
-		return nil, err
-	}
-	first := Entry{N: 1, Time: c.Now(), Prev: noDigest, Event: eventInit, Data: map[string]string{keyRole: string(role)}}
-	err := atomicfile.Create(filepath.Join(dir, journalFile), first.Line(), 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, fault.New(fault.Usage, "the state folder %q has a journal already: %w", dir, fs.ErrExist).Hint("%s status", role.Program())
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := syncFolder(filepath.Dir(filepath.Clean(dir))); err != nil {
-		return nil, fault.New(fault.Medium, "the state folder %q could not be made durable: %w", dir, err)
-	}
-	return openLocked(dir, role, c, lock)
-}
-
-// Open opens the state folder for writing. It waits up to ten seconds for
-// another process to finish, checks every line of the journal and cuts off a
-// last line that was written half.
-//
-// Errors: [fault.Locked] if there is no state yet, [fault.Medium] if the folder
-// cannot be read or written or is in use, [fault.NotForUs] if the folder is the
-// other side's, [fault.Refused] if the journal is damaged, which leaves the
-// folder as it is.
-func Open(dir string, role Role, c clock.Clock) (*Ledger, error) {
-	return open(dir, role, c, lockWait)
-}
-
-func open(dir string, role Role, c clock.Clock, wait time.Duration) (*Ledger, error) {
-	if _, err := os.Lstat(filepath.Join(dir, journalFile)); errors.Is(err, fs.ErrNotExist) {
-		return nil, noState(dir, role)
-	}
-	lock, err := hold(dir, wait)
-	if err != nil {
-		return nil, err
-	}
-	l, err := openLocked(dir, role, c, lock)
-	if err != nil {
-		lock.Unlock()
-		return nil, err
-	}
-	return l, nil
-}
-
-func openLocked(dir string, role Role, c clock.Clock, lock *flock.Flock) (*Ledger, error) {
-	path := filepath.Join(dir, journalFile)
-	f, journal, torn, err := read(dir, role)
-	if err != nil {
-		return nil, err
-	}
-	if len(torn) > 0 {
-		journal, err = repair(dir, f, journal, torn, c.Now())
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err := makeBundles(dir); err != nil {
-		return nil, err
-	}
-	if err := sweep(dir); err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, fault.New(fault.Medium, "the journal %q could not be opened for writing: %w", path, err)
-	}
-	return &Ledger{dir: dir, role: role, clock: c, fold: f, file: file, size: int64(len(journal)), lock: lock}, nil
-}
-
-// View opens the state folder for reading, beside a process that may be writing
-// to it. It takes no lock and changes nothing; a last line that is not whole
-// yet is passed over. The errors are those of [Open].
-func View(dir string, role Role, c clock.Clock) (*Ledger, error) {
-	f, _, _, err := read(dir, role)
-	if err != nil {
-		return nil, err
-	}
-	return &Ledger{dir: dir, role: role, clock: c, fold: f}, nil
+	adding sync.Mutex // held by who changes the fold; taken before mu
+	mu     sync.Mutex // guards what follows
+	fold   *fold
+	writes bool // open for writing
 }
 
 // Report is what [Check] found.
@@ -209,108 +96,14 @@ type Report struct {
 	Damage  error   // the first damage, of kind [fault.Refused], or nil
 }
 
-// Check reads the journal without the lock and reports the first damage instead
-// of failing on it. The error is of kind [fault.Locked] if there is no journal
-// and [fault.Medium] if it cannot be read; role serves its hint only.
-func Check(dir string, role Role) (Report, error) {
-	journal, err := readJournal(dir, role)
-	if err != nil {
-		return Report{}, err
-	}
-	f, torn, damage := load(journal)
-	return Report{Role: f.role, Entries: f.entries, Head: f.head, Torn: len(torn), Damage: damage}, nil
-}
-
-// read gives the fold over a journal of the role, the bytes of its whole lines,
-// and the bytes after them.
-func read(dir string, role Role) (f *fold, journal, torn []byte, err error) {
-	journal, err = readJournal(dir, role)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	path := filepath.Join(dir, journalFile)
-	f, torn, err = load(journal)
-	if err != nil {
-		return nil, nil, nil, fault.New(fault.Refused, "the journal %q is damaged: %w", path, err).Hint("%s log", role.Program())
-	}
-	if f.role != role {
-		return nil, nil, nil, fault.New(fault.NotForUs, "the state folder %q is that of %s, not of %s", dir, f.role.Program(), role.Program())
-	}
-	return f, journal[:len(journal)-len(torn)], torn, nil
-}
-
-func readJournal(dir string, role Role) ([]byte, error) {
-	journal, err := readRegular(filepath.Join(dir, journalFile), maxJournal)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, noState(dir, role)
-	}
-	return journal, err
-}
-
-func noState(dir string, role Role) error {
-	return fault.New(fault.Locked, "the state folder %q has no journal: it was not made yet", dir).Hint("%s init", role.Program())
-}
-
-// repair keeps torn in its side file and replaces the journal by its whole
-// lines and the line "repaired". Each step replaces a file at once: killed
-// anywhere, the next run finds the journal torn as it was, or repaired.
-func repair(dir string, f *fold, journal, torn []byte, now time.Time) ([]byte, error) {
-	side := filepath.Join(dir, tornFile)
-	kept, err := readRegular(side, maxJournal)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	piece := append(bytes.Clone(torn), '\n')
-	if !bytes.Equal(kept, piece) && !bytes.HasSuffix(kept, append([]byte{'\n'}, piece...)) {
-		if err := atomicfile.Write(side, append(kept, piece...), 0o600); err != nil {
-			return nil, err
-		}
-	}
-	e, line, err := f.next(now, eventRepaired, "", map[string]string{
-		"bytes": strconv.Itoa(len(torn)), "file": tornFile, "sha256": digest(torn),
-	})
-	if err != nil {
-		return nil, err
-	}
-	journal = append(bytes.Clone(journal), line...)
-	if err := atomicfile.Write(filepath.Join(dir, journalFile), journal, 0o600); err != nil {
-		return nil, err
-	}
-	f.add(e, line)
-	return journal, nil
-}
-
-// sweep removes the temporary files of killed processes that the lock covers:
-// those of the journal and of the kept bundles. Others in the state folder may
-// be in use by a package that does not hold this lock.
-func sweep(dir string) error {
-	names, err := os.ReadDir(dir)
-	if err != nil {
-		return fault.New(fault.Medium, "the state folder %q could not be listed: %w", dir, atomicfile.Cause(err))
-	}
-	for _, d := range names {
-		if atomicfile.IsTemp(d.Name()) && strings.HasPrefix(d.Name(), atomicfile.TempPrefix+"journal.") {
-			if err := os.Remove(filepath.Join(dir, d.Name())); err != nil {
-				return fault.New(fault.Medium, "the left-over file %q in %q could not be removed: %w", d.Name(), dir, atomicfile.Cause(err))
-			}
-		}
-	}
-	return atomicfile.Sweep(filepath.Join(dir, bundlesDir))
-}
-
-// Close gives the lock back. A closed ledger can still be read.
+// Close gives the store back. The lines of a closed ledger can still be read.
 func (l *Ledger) Close() error {
+	l.adding.Lock()
+	defer l.adding.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
-	}
-	err := errors.Join(l.file.Close(), l.lock.Unlock())
-	l.file = nil
-	if err != nil {
-		return fault.New(fault.Medium, "the state folder %q could not be closed: %w", l.dir, err)
-	}
-	return nil
+	l.writes = false
+	l.mu.Unlock()
+	return l.store.Close()
 }
 
 // Append adds a line with the clock's time, whatever the clock says, and
@@ -330,36 +123,104 @@ func (l *Ledger) Close() error {
 // it was before; [fault.Unexpected] for an event or data that no program should
 // have sent.
 func (l *Ledger) Append(event, trip string, data map[string]string) (Entry, error) {
+	return l.append(event, trip, func(*fold) map[string]string { return data })
+}
+
+// AppendNext is [Ledger.Append] of a line that takes the next sequence number of
+// the pair, as [Ledger.NextSeq] would give it, and returns the number: pair and
+// seq-out are added to the data. Number and line are one act, so that no other
+// goroutine, process or host gets the same number. A number whose bundle is then
+// not made stays unused.
+func (l *Ledger) AppendNext(event, trip, pair string, data map[string]string) (seq uint64, err error) {
+	_, err = l.append(event, trip, func(f *fold) map[string]string {
+		seq = f.seqOut[pair] + 1
+		numbered := map[string]string{keyPair: pair, keySeqOut: strconv.FormatUint(seq, 10)}
+		maps.Copy(numbered, data)
+		return numbered
+	})
+	return seq, err
+}
+
+// append adds the line that data gives for the newest state of the journal. What
+// is refused or overtaken is judged again after reading on; a journal that has
+// nothing new stands by its answer.
+func (l *Ledger) append(event, trip string, data func(*fold) map[string]string) (Entry, error) {
+	l.adding.Lock()
+	defer l.adding.Unlock()
+	for {
+		if err := l.writable(); err != nil {
+			return Entry{}, err
+		}
+		e, line, err := l.next(event, trip, data)
+		if err == nil {
+			err = l.store.Append(e.N, e.Prev, line)
+		}
+		if err == nil {
+			l.mu.Lock()
+			l.fold.add(e, line)
+			l.mu.Unlock()
+			return e, nil
+		}
+		if k := fault.KindOf(err); k == fault.Medium || k == fault.Unreachable {
+			return Entry{}, err
+		}
+		n, rerr := l.readOn()
+		switch {
+		case rerr != nil:
+			return Entry{}, rerr
+		case n == 0 && errors.Is(err, ErrMoved):
+			return Entry{}, fault.New(fault.Refused, "the journal of the %s takes no line %d, and has none: its last lines are not those that were read", l.store, e.N).
+				Hint("%s log", l.role.Program())
+		case n == 0:
+			return Entry{}, err
+		}
+	}
+}
+
+// next makes the next line, as it stands in the fold now.
+func (l *Ledger) next(event, trip string, data func(*fold) map[string]string) (Entry, []byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.writable(); err != nil {
-		return Entry{}, err
+	e, line, err := l.fold.next(l.clock.Now(), event, trip, data(l.fold))
+	if err == nil && l.fold.size+int64(len(line)) > maxJournal {
+		err = fault.New(fault.Medium, "the journal of the %s is full: it has %d bytes, at most %d are read", l.store, l.fold.size, maxJournal)
 	}
-	e, line, err := l.fold.next(l.clock.Now(), event, trip, data)
+	return e, line, err
+}
+
+// Refresh takes in the lines that other processes added.
+func (l *Ledger) Refresh() error {
+	l.adding.Lock()
+	defer l.adding.Unlock()
+	_, err := l.readOn()
+	return err
+}
+
+// readOn returns how many lines were new. l.adding is held.
+func (l *Ledger) readOn() (n int, err error) {
+	l.mu.Lock()
+	have := len(l.fold.entries)
+	l.mu.Unlock()
+	lines, err := l.store.Lines(uint64(have))
 	if err != nil {
-		return Entry{}, err
+		return 0, err
 	}
-	info, err := l.file.Stat()
-	switch {
-	case err != nil:
-		return Entry{}, fault.New(fault.Medium, "the journal %q could not be looked at: %w", l.file.Name(), err)
-	case info.Size() != l.size:
-		return Entry{}, fault.New(fault.Medium, "the journal %q has %d bytes instead of %d: a line before was left torn, or another program wrote to it",
-			l.file.Name(), info.Size(), l.size).Hint("%s log", l.role.Program())
-	case l.size+int64(len(line)) > maxJournal:
-		return Entry{}, fault.New(fault.Medium, "the journal %q is full: it has %d bytes, at most %d are read", l.file.Name(), l.size, maxJournal)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range bytes.Lines(lines) {
+		if err := l.fold.read(line); err != nil {
+			return n, fault.New(fault.Refused, "the journal of the %s is damaged: line %d: %w", l.store, have+n+1, err).Hint("%s log", l.role.Program())
+		}
+		n++
 	}
-	if err := atomicfile.Append(l.file, line); err != nil {
-		return Entry{}, err
-	}
-	l.size += int64(len(line))
-	l.fold.add(e, line)
-	return e, nil
+	return n, nil
 }
 
 func (l *Ledger) writable() error {
-	if l.file == nil {
-		return fault.New(fault.Unexpected, "the state folder %q is not open for writing", l.dir)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.writes {
+		return fault.New(fault.Unexpected, "the %s is not open for writing", l.store)
 	}
 	return nil
 }
@@ -433,7 +294,8 @@ func (l *Ledger) ClockWentBack() (last time.Time, back time.Duration, went bool)
 }
 
 // NextSeq returns the sequence number for the next bundle to the pair: one more
-// than the highest seq-out in the journal, from 1.
+// than the highest seq-out in the journal, from 1. Only a side whose state has
+// one process and one goroutine may count on it; others use [Ledger.AppendNext].
 func (l *Ledger) NextSeq(pair string) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -445,31 +307,6 @@ func (l *Ledger) LastSeqIn(pair string) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.fold.seqIn[pair]
-}
-
-// readRegular reads a regular file of at most max bytes. A missing file
-// satisfies errors.Is(err, fs.ErrNotExist).
-func readRegular(path string, max int64) ([]byte, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, fault.New(fault.Medium, "the file %q could not be looked at: %w", path, atomicfile.Cause(err))
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fault.New(fault.Medium, "the file %q is not a regular file but %s", path, info.Mode().Type())
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.New(fault.Medium, "the file %q could not be opened: %w", path, atomicfile.Cause(err))
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, max+1))
-	if err != nil {
-		return nil, fault.New(fault.Medium, "the file %q could not be read: %w", path, atomicfile.Cause(err))
-	}
-	if int64(len(data)) > max {
-		return nil, fault.New(fault.Medium, "the file %q is longer than %d bytes", path, max)
-	}
-	return data, nil
 }
 
 // copy returns a trip that shares nothing with the ledger but the data of its
