@@ -128,3 +128,6 @@ func wantKind(t testing.TB, err error, kind fault.Kind, texts ...string) {
 		}
 	}
 }
+
+// home is the state folder of a store that [At] made.
+func home(s Store) string { return string(s.files.(folder)) }

@@ -93,11 +93,11 @@ func TestCreateRefuses(t *testing.T) {
 // A damaged card is no reason to overwrite the keys that belong to it.
 func TestCreateLeavesADamagedCardAlone(t *testing.T) {
 	s, _ := newStore(t, bundle.RoleAgent, "site-a")
-	key := mustRead(t, s.dir, plainName)
-	mustWrite(t, []byte("damaged"), s.dir, cardName)
+	key := mustRead(t, home(s), plainName)
+	mustWrite(t, []byte("damaged"), home(s), cardName)
 	_, err := s.Create(bundle.RoleAgent, "site-a", Protection{Insecure: true}, noon, rand.Reader)
 	wantKind(t, err, fault.Refused, "has an identity already")
-	if !bytes.Equal(key, mustRead(t, s.dir, plainName)) {
+	if !bytes.Equal(key, mustRead(t, home(s), plainName)) {
 		t.Error("the identity was overwritten")
 	}
 }
@@ -119,7 +119,7 @@ func TestCreateAfterAKill(t *testing.T) {
 			if _, err := s.Create(bundle.RoleAgent, "a", tt.first, noon, rand.Reader); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Remove(filepath.Join(s.dir, cardName)); err != nil {
+			if err := os.Remove(filepath.Join(home(s), cardName)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.Unlock(unasked); fault.KindOf(err) != fault.Locked {
@@ -131,8 +131,8 @@ func TestCreateAfterAKill(t *testing.T) {
 			if _, err := s.Unlock(tt.ask); err != nil {
 				t.Error(err)
 			}
-			_, sealed := os.Lstat(filepath.Join(s.dir, sealedName))
-			_, plain := os.Lstat(filepath.Join(s.dir, plainName))
+			_, sealed := os.Lstat(filepath.Join(home(s), sealedName))
+			_, plain := os.Lstat(filepath.Join(home(s), plainName))
 			if (sealed == nil) == (plain == nil) {
 				t.Errorf("identity.age: %v, identity.key: %v, want one of them", sealed, plain)
 			}
@@ -155,7 +155,7 @@ func TestUnlockRefuses(t *testing.T) {
 	right := knows(quick.Passphrase.Reveal())
 	asked := errors.New("nobody at the terminal")
 	edit := func(name string, f func([]byte) []byte) func(t *testing.T, s Store) {
-		return func(t *testing.T, s Store) { mustWrite(t, f(mustRead(t, s.dir, name)), s.dir, name) }
+		return func(t *testing.T, s Store) { mustWrite(t, f(mustRead(t, home(s), name)), home(s), name) }
 	}
 	for _, tt := range []struct {
 		name  string
@@ -176,11 +176,11 @@ func TestUnlockRefuses(t *testing.T) {
 		{"damaged age key", plain, edit(plainName, func(b []byte) []byte {
 			return bytes.Replace(b, []byte("AGE-SECRET-KEY-PQ-1"), []byte("AGE-SECRET-KEY-PQ-1A"), 1)
 		}), unasked, "age key of the identity is damaged"},
-		{"identity gone", plain, func(t *testing.T, s Store) { os.Remove(filepath.Join(s.dir, plainName)) }, unasked, "identity"},
-		{"card gone", plain, func(t *testing.T, s Store) { os.Remove(filepath.Join(s.dir, cardName)) }, unasked, "holds no identity"},
+		{"identity gone", plain, func(t *testing.T, s Store) { os.Remove(filepath.Join(home(s), plainName)) }, unasked, "identity"},
+		{"card gone", plain, func(t *testing.T, s Store) { os.Remove(filepath.Join(home(s), cardName)) }, unasked, "holds no identity"},
 		{"card of another", plain, func(t *testing.T, s Store) {
 			other, _ := newStore(t, bundle.RoleAgent, "a")
-			mustWrite(t, mustRead(t, other.dir, cardName), s.dir, cardName)
+			mustWrite(t, mustRead(t, home(other), cardName), home(s), cardName)
 		}, unasked, "do not belong together"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -205,9 +205,9 @@ func TestUnlockRefuses(t *testing.T) {
 func TestALinkIsNoIdentity(t *testing.T) {
 	s, _ := newStore(t, bundle.RoleAgent, "a")
 	other, _ := newStore(t, bundle.RoleAgent, "b")
-	path := filepath.Join(s.dir, cardName)
+	path := filepath.Join(home(s), cardName)
 	os.Remove(path)
-	if err := os.Symlink(filepath.Join(other.dir, cardName), path); err != nil {
+	if err := os.Symlink(filepath.Join(home(other), cardName), path); err != nil {
 		t.Skipf("no links here: %v", err)
 	}
 	_, err := s.Card()
@@ -288,7 +288,7 @@ func TestPinReplaceRevoke(t *testing.T) {
 	if diff := cmp.Diff([]string{"relay-2", "relay-3"}, labels); diff != "" {
 		t.Errorf("left peers differ (-want +got):\n%s", diff)
 	}
-	if _, err := os.Stat(filepath.Join(s.dir, peersName, "relay-1.revoked")); err != nil {
+	if _, err := os.Stat(filepath.Join(home(s), peersName, "relay-1.revoked")); err != nil {
 		t.Errorf("the record of the revoked peer: %v", err)
 	}
 }
@@ -320,7 +320,7 @@ func TestADamagedPeerStopsEverything(t *testing.T) {
 			s, _ := newStore(t, bundle.RoleAgent, "site-a")
 			_, relay := newStore(t, bundle.RoleRelay, "relay-1")
 			pin(t, s, relay.Card)
-			path := s.peerPath("relay-1")
+			path := filepath.Join(home(s), peersName, "relay-1.peer")
 			mustWrite(t, []byte(tt.edit(string(mustRead(t, path)))), path)
 			_, err := s.Peers()
 			wantKind(t, err, fault.Refused, "pinned peer relay-1.peer", tt.text)
@@ -330,7 +330,7 @@ func TestADamagedPeerStopsEverything(t *testing.T) {
 		s, _ := newStore(t, bundle.RoleAgent, "site-a")
 		_, relay := newStore(t, bundle.RoleRelay, "relay-1")
 		pin(t, s, relay.Card)
-		if err := os.Rename(s.peerPath("relay-1"), s.peerPath("relay-9")); err != nil {
+		if err := os.Rename(filepath.Join(home(s), peersName, "relay-1.peer"), filepath.Join(home(s), peersName, "relay-9.peer")); err != nil {
 			t.Fatal(err)
 		}
 		_, err := s.Peers()

@@ -7,10 +7,10 @@
 // which pinned key to try. The private half stands under an age passphrase unless
 // the operator spelt out that it shall not.
 //
-// The limit: who can write in the state folder can pin a peer. The folder is as
-// trustworthy as the account that owns it.
+// The limit: who can write in the state can pin a peer. A folder is as trustworthy
+// as the account that owns it, a database as every account that may write to it.
 //
-// In the state folder: identity.age (or identity.key without a passphrase), a
+// In the state folder, or under the same names in a database (see [Files]): identity.age (or identity.key without a passphrase), a
 // text of one OpenSSH private key and one age secret key; card.azc; and
 // peers/LABEL.peer, a few lines about the pinning above the peer's card.
 package trust
@@ -23,9 +23,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
+	"path"
 	"strings"
 	"time"
 
@@ -36,7 +34,6 @@ import (
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
-	"github.com/azs-courier/azs-courier/shared/internal/atomicfile"
 	"github.com/azs-courier/azs-courier/shared/secret"
 )
 
@@ -49,11 +46,14 @@ const (
 	maxIdentity = 64 << 10
 )
 
-// Store is the part of a state folder that holds identity and peers.
-type Store struct{ dir string }
+// Store is the part of a side's state that holds identity and peers.
+type Store struct{ files Files }
 
 // At names the store in a state folder; nothing is read yet.
-func At(dir string) Store { return Store{dir} }
+func At(dir string) Store { return Store{folder(dir)} }
+
+// In names the store in other files than those of a folder.
+func In(files Files) Store { return Store{files} }
 
 // Protection says how the identity is kept.
 type Protection struct {
@@ -71,11 +71,14 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 	if p.Passphrase.Empty() != p.Insecure {
 		return nil, fault.New(fault.Usage, "an identity has either a passphrase or, spelt out, none")
 	}
+	if p.Insecure && !s.files.Private() {
+		return nil, fault.New(fault.Usage, "%s is shared: an identity stands in it under a passphrase only", s.files)
+	}
 	switch _, err := s.Card(); {
 	case err == nil:
-		return nil, fault.New(fault.Usage, "state folder %s has an identity already", s.dir)
+		return nil, fault.New(fault.Usage, "%s has an identity already", s.files)
 	case fault.KindOf(err) != fault.Locked:
-		return nil, fmt.Errorf("state folder %s has an identity already: %w", s.dir, err)
+		return nil, fmt.Errorf("%s has an identity already: %w", s.files, err)
 	}
 	_, key, err := ed25519.GenerateKey(rand)
 	if err != nil {
@@ -98,9 +101,6 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 		return nil, fmt.Errorf("spell the signing key: %w", err)
 	}
 	text := append(pem.EncodeToMemory(block), ageID.String()+"\n"...)
-	if err := os.MkdirAll(filepath.Join(s.dir, peersName), 0o700); err != nil {
-		return nil, fault.New(fault.Medium, "state folder: %w", err)
-	}
 	name, other := plainName, sealedName
 	if !p.Insecure {
 		name, other = sealedName, plainName
@@ -108,16 +108,16 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 			return nil, err
 		}
 	}
-	if err := atomicfile.Write(filepath.Join(s.dir, name), text, 0o600); err != nil {
-		return nil, fault.New(fault.Medium, "identity: %w", err)
+	if err := s.files.WriteFile(name, text, false); err != nil {
+		return nil, storing("identity", err)
 	}
 	// A run that was killed before its card may have kept its identity the other way.
-	if err := os.Remove(filepath.Join(s.dir, other)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Medium, "identity: %w", err)
+	if err := s.files.RemoveFile(other); err != nil {
+		return nil, storing("identity", err)
 	}
 	// The card is last: a store without it has no identity yet, and is made anew.
-	if err := atomicfile.Write(filepath.Join(s.dir, cardName), card.Bundle.Text(), 0o644); err != nil {
-		return nil, fault.New(fault.Medium, "card: %w", err)
+	if err := s.files.WriteFile(cardName, card.Bundle.Text(), true); err != nil {
+		return nil, storing("card", err)
 	}
 	return card, nil
 }
@@ -147,12 +147,12 @@ func lock(text []byte, p Protection) ([]byte, error) {
 
 // Card reads our own card. Where there is none: fault.Locked.
 func (s Store) Card() (*Card, error) {
-	raw, err := readSmall(filepath.Join(s.dir, cardName), bundle.MaxFile)
+	raw, err := s.files.ReadFile(cardName, bundle.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Locked, "state folder %s holds no identity", s.dir)
+		return nil, fault.New(fault.Locked, "%s holds no identity", s.files)
 	}
 	if err != nil {
-		return nil, fault.New(fault.Medium, "own card: %w", err)
+		return nil, storing("own card", err)
 	}
 	return ReadCard(raw)
 }
@@ -171,16 +171,18 @@ func (s Store) Unlock(passphrase func() (secret.Text, error)) (*Identity, error)
 	if err != nil {
 		return nil, err
 	}
-	text, err := readSmall(filepath.Join(s.dir, sealedName), maxIdentity)
+	text, err := s.files.ReadFile(sealedName, maxIdentity)
 	switch {
 	case err == nil:
 		if text, err = unlock(text, passphrase); err != nil {
 			return nil, err
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		if text, err = readSmall(filepath.Join(s.dir, plainName), maxIdentity); err != nil {
+		if text, err = s.files.ReadFile(plainName, maxIdentity); err != nil {
 			return nil, fault.New(fault.Locked, "identity: %w", err)
 		}
+	case fault.KindOf(err) == fault.Unreachable:
+		return nil, err
 	default:
 		return nil, fault.New(fault.Locked, "identity: %w", err)
 	}
@@ -197,14 +199,14 @@ func (s Store) Unlock(passphrase func() (secret.Text, error)) (*Identity, error)
 		return nil, fault.New(fault.Locked, "age key of the identity is damaged")
 	}
 	if !bytes.Equal(signer.PublicKey().Marshal(), card.Key.Marshal()) {
-		return nil, fault.New(fault.Locked, "identity and card of state folder %s do not belong together", s.dir)
+		return nil, fault.New(fault.Locked, "identity and card of %s do not belong together", s.files)
 	}
 	return &Identity{Card: card, signer: signer, ages: ages}, nil
 }
 
 // Protected reports whether the identity stands under a passphrase.
 func (s Store) Protected() bool {
-	_, err := os.Lstat(filepath.Join(s.dir, sealedName))
+	_, err := s.files.ReadFile(sealedName, maxIdentity)
 	return err == nil
 }
 
@@ -244,9 +246,7 @@ func (p Peer) Label() string { return p.Card.Label }
 
 const peerMagic = "azs-courier-peer/v1"
 
-func (s Store) peerPath(label string) string {
-	return filepath.Join(s.dir, peersName, label+".peer")
-}
+func peerName(label string) string { return peersName + "/" + label + ".peer" }
 
 // Peers reads the pinned peers in the order of their labels.
 func (s Store) Peers() ([]Peer, error) {
@@ -254,26 +254,28 @@ func (s Store) Peers() ([]Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	paths, err := filepath.Glob(filepath.Join(s.dir, peersName, "*.peer"))
+	names, err := s.files.FileNames()
 	if err != nil {
-		return nil, fault.New(fault.Medium, "pinned peers: %w", err)
+		return nil, storing("pinned peers", err)
 	}
-	slices.Sort(paths)
 	var out []Peer
-	for _, path := range paths {
-		p, err := readPeer(path, own)
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".peer") {
+			continue
+		}
+		p, err := s.readPeer(name, own)
 		if err != nil {
-			return nil, fmt.Errorf("pinned peer %s: %w", filepath.Base(path), err)
+			return nil, fmt.Errorf("pinned peer %s: %w", path.Base(name), err)
 		}
 		out = append(out, p)
 	}
 	return out, nil
 }
 
-func readPeer(path string, own *Card) (Peer, error) {
-	raw, err := readSmall(path, bundle.MaxFile)
+func (s Store) readPeer(name string, own *Card) (Peer, error) {
+	raw, err := s.files.ReadFile(name, bundle.MaxFile)
 	if err != nil {
-		return Peer{}, fault.New(fault.Medium, "%w", err)
+		return Peer{}, storing("record", err)
 	}
 	head, rest, ok := bytes.Cut(raw, []byte("\n\n"))
 	lines := strings.Split(string(head), "\n")
@@ -290,7 +292,7 @@ func readPeer(path string, own *Card) (Peer, error) {
 	if err != nil {
 		return Peer{}, err
 	}
-	if filepath.Base(path) != card.Label+".peer" {
+	if name != peerName(card.Label) {
 		return Peer{}, fault.New(fault.Refused, "the record holds the card of %q", card.Label)
 	}
 	pair, err := PairID(own, card)
@@ -332,8 +334,8 @@ func (s Store) Pin(card *Card, by string, now time.Time, replace bool) (Peer, *P
 		return Peer{}, old, fault.New(fault.Usage, "another card is pinned under the label %q since %s", card.Label, clock.Format(old.Pinned))
 	}
 	text := fmt.Appendf(nil, "%s\npinned: %s\nby: %s\n\n%s", peerMagic, clock.Format(p.Pinned), by, card.Bundle.Text())
-	if err := atomicfile.Write(s.peerPath(card.Label), text, 0o600); err != nil {
-		return Peer{}, nil, fault.New(fault.Medium, "pin %s: %w", card.Label, err)
+	if err := s.files.WriteFile(peerName(card.Label), text, false); err != nil {
+		return Peer{}, nil, storing("pin "+card.Label, err)
 	}
 	return p, old, nil
 }
@@ -348,8 +350,8 @@ func (s Store) Revoke(label string) (Peer, error) {
 		if p.Label() != label {
 			continue
 		}
-		if err := os.Rename(s.peerPath(label), filepath.Join(s.dir, peersName, label+".revoked")); err != nil {
-			return Peer{}, fault.New(fault.Medium, "revoke %s: %w", label, err)
+		if err := s.files.RenameFile(peerName(label), peersName+"/"+label+".revoked"); err != nil {
+			return Peer{}, storing("revoke "+label, err)
 		}
 		return p, nil
 	}
@@ -444,18 +446,4 @@ func (id *Identity) CardInside(b *bundle.Bundle) (*Card, error) {
 		return nil, fault.New(fault.NotForUs, "request %s is for pair %s, its card and ours make pair %s", v.Manifest.Bundle, v.Manifest.Pair, pair)
 	}
 	return card, nil
-}
-
-// readSmall reads a regular file of at most limit bytes.
-func readSmall(path string, limit int64) ([]byte, error) {
-	info, err := os.Lstat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Size() > limit:
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", path, info.Size(), limit)
-	}
-	return os.ReadFile(path)
 }
