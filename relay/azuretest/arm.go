@@ -47,6 +47,11 @@ var operations = []operation{
 	{"GET", groupPath, "Microsoft.Resources/subscriptions/resourceGroups/read", versionsResources, (*Server).getGroup, false},
 	{"PUT", groupPath, "Microsoft.Resources/subscriptions/resourceGroups/write", versionsResources, (*Server).putGroup, false},
 
+	{"DELETE", groupPath, "Microsoft.Resources/subscriptions/resourceGroups/delete", versionsResources, (*Server).deleteGroup, false},
+	{"POST", groupPath + "/validatemoveresources", "Microsoft.Resources/subscriptions/resourceGroups/validateMoveResources/action", versionsResources, (*Server).validateMove, false},
+	{"POST", groupPath + "/moveresources", "Microsoft.Resources/subscriptions/resourceGroups/moveResources/action", versionsResources, (*Server).moveResources, false},
+	{"GET", subPath + "/operationresults/{operation}", "", versionsResources, (*Server).operationResult, false},
+
 	{"GET", subPath + "/providers/microsoft.azurestack/registrations", "Microsoft.AzureStack/registrations/read", versionsRegistrations, (*Server).listRegistrations, false},
 	{"GET", groupPath + "/providers/microsoft.azurestack/registrations", "Microsoft.AzureStack/registrations/read", versionsRegistrations, (*Server).listRegistrations, false},
 	{"GET", regPath, "Microsoft.AzureStack/registrations/read", versionsRegistrations, (*Server).getRegistration, false},
@@ -185,8 +190,11 @@ func (s *Server) checked(c *call) answer {
 		a.header = map[string]string{"Www-Authenticate": s.challenge(sub.TenantID, "invalid_token", "The access token is from the wrong issuer")}
 		return a
 	}
-	if !c.who.may(c.op.action) {
+	if c.op.action != "" && !c.who.may(c.op.action) {
 		return fail(403, "AuthorizationFailed", "%s", s.authorizationText(c))
+	}
+	if a, ok := s.strongEnough(c); !ok {
+		return a
 	}
 	write := c.Method != http.MethodGet && c.Method != http.MethodDelete
 	if write && (sub.State == "Disabled" || sub.State == "Warned") {
@@ -214,22 +222,21 @@ func (s *Server) locked(c *call) (answer, bool) {
 	if c.Method == http.MethodGet || c.op.isLock() || c.params["group"] == "" {
 		return answer{}, false
 	}
-	verb := "write"
+	if strings.HasSuffix(c.op.path, "/validatemoveresources") || strings.HasSuffix(c.op.path, "/moveresources") {
+		return answer{}, false // planMove knows what stops a move
+	}
+	group := groupID(c.params["subscription"], c.params["group"])
+	id, verb := group, "write"
+	if name := c.params["registration"]; name != "" {
+		id = registrationID(c.params["subscription"], c.params["group"], name)
+	}
 	if c.Method == http.MethodDelete {
 		verb = "delete"
 	}
-	scopes := []string{"/subscriptions/" + c.params["subscription"], groupID(c.params["subscription"], c.params["group"])}
-	if name := c.params["registration"]; name != "" {
-		scopes = append(scopes, registrationID(c.params["subscription"], c.params["group"], name))
+	if l := s.lockOver(id, verb == "delete"); l != nil {
+		return fail(409, "ScopeLocked", "%s", lockedText(c.scope(), verb, l.scope)), true
 	}
-	for _, l := range s.sortedLocks() {
-		for _, scope := range scopes {
-			if strings.EqualFold(l.scope, scope) && (l.level == "ReadOnly" || l.level == "CanNotDelete" && verb == "delete") {
-				return fail(409, "ScopeLocked", "%s", lockedText(c.scope(), verb, l.scope)), true
-			}
-		}
-	}
-	return answer{}, false
+	return s.busy(group)
 }
 
 // versionCode: a resource provider's own types answer NoRegisteredProviderFound,

@@ -79,6 +79,8 @@ func (s *Server) State() State {
 //	POST   /release                        lets held calls go on: {"released":N}
 //	GET    /log                            the requests so far, a list of Request
 //	GET    /state                          the State
+//	POST   /clock                          {"advance":"10m"} moves the clock, see
+//	       [Server.Advance]; answers {"now":"…"}
 //	GET    /wait?method=&path=&count=&timeout=   answers {"seen":true} once
 //	       count (default 1) such requests have settled as in [Server.Wait], and
 //	       408 after timeout (a Go duration, default 30s)
@@ -108,6 +110,21 @@ func (s *Server) Control() http.Handler {
 	})
 	mux.HandleFunc("POST /release", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]int{"released": s.Release()})
+	})
+	mux.HandleFunc("POST /clock", func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			Advance string `json:"advance"`
+		}
+		d, err := time.Duration(0), json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&in)
+		if err == nil {
+			d, err = time.ParseDuration(in.Advance)
+		}
+		if err != nil || d < 0 {
+			reply(w, http.StatusBadRequest, map[string]string{"error": "advance is not a duration, or a negative one"})
+			return
+		}
+		s.Advance(d)
+		reply(w, http.StatusOK, map[string]time.Time{"now": s.now().UTC()})
 	})
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Requests()) })
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.State()) })

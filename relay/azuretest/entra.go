@@ -20,14 +20,17 @@ import (
 func entraPath(path string) (tenant, rest string, ok bool) {
 	tenant, rest, _ = strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch fold(rest) {
-	case "v2.0/.well-known/openid-configuration", "oauth2/v2.0/token", "oauth2/v2.0/devicecode", "discovery/v2.0/keys":
+	case "v2.0/.well-known/openid-configuration", "oauth2/v2.0/token", "oauth2/v2.0/devicecode", "oauth2/v2.0/authorize", "discovery/v2.0/keys":
 		return tenant, fold(rest), true
 	}
 	return "", "", false
 }
 
 // grant is what a refresh token or a device code stands for.
-type grant struct{ tenant, client, audience string }
+type grant struct {
+	tenant, client, audience string
+	strong                   bool // by multi-factor authentication
+}
 
 // device is a device code that waits for its user.
 type device struct {
@@ -72,6 +75,8 @@ func (s *Server) entra(c *call, tenantName, rest string) answer {
 		}
 		return answer{200, nil, map[string]any{"keys": []map[string]string{{"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256",
 			"kid": s.signerID, "x": b64.EncodeToString(pub[1:33]), "y": b64.EncodeToString(pub[33:])}}}}
+	case "GET oauth2/v2.0/authorize":
+		return s.authorize(c, tenant)
 	case "POST oauth2/v2.0/devicecode":
 		return s.deviceCode(form, tenant, base)
 	case "POST oauth2/v2.0/token":
@@ -96,7 +101,7 @@ func (s *Server) tokenCall(form url.Values, tenant, base string) answer {
 			return a
 		}
 		return answer{200, nil, map[string]any{"token_type": "Bearer", "expires_in": int(s.tokenLifetime.Seconds()),
-			"ext_expires_in": int(s.tokenLifetime.Seconds()), "access_token": s.bearer(tenant, client.ID, client.ObjectID, "", audience)}}
+			"ext_expires_in": int(s.tokenLifetime.Seconds()), "access_token": s.bearer(tenant, client.ID, client.ObjectID, "", audience, false)}}
 
 	case "device_code", "urn:ietf:params:oauth:grant-type:device_code":
 		d := s.devices[form.Get("device_code")]
@@ -110,7 +115,11 @@ func (s *Server) tokenCall(form url.Values, tenant, base string) answer {
 			return s.entraError(400, "authorization_pending", 70016, "OAuth 2.0 device flow error. Authorization is pending. Continue polling.")
 		}
 		delete(s.devices, form.Get("device_code"))
+		d.strong = d.strong || asksStepUp(form.Get("claims"))
 		return s.userToken(d.grant, d.scope)
+
+	case "authorization_code":
+		return s.redeem(form)
 
 	case "refresh_token":
 		old := form.Get("refresh_token")
@@ -121,6 +130,9 @@ func (s *Server) tokenCall(form url.Values, tenant, base string) answer {
 		audience, a, ok := s.scopeAudience(form.Get("scope"))
 		if !ok {
 			return a
+		}
+		if asksStepUp(form.Get("claims")) && !g.strong {
+			return s.entraError(400, "interaction_required", 50076, "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access '%s'.", audience)
 		}
 		g.audience, g.tenant = audience, tenant
 		return s.userToken(g, form.Get("scope"))
@@ -140,7 +152,7 @@ func (s *Server) deviceCode(form url.Values, tenant, base string) answer {
 	}
 	code, user := newGUID(), strings.ToUpper(newGUID()[:8])
 	const life = 15 * time.Minute
-	s.devices[code] = &device{grant: grant{tenant, form.Get("client_id"), audience}, scope: form.Get("scope"),
+	s.devices[code] = &device{grant: grant{tenant, form.Get("client_id"), audience, asksStepUp(form.Get("claims"))}, scope: form.Get("scope"),
 		polls: s.devicePolls, expires: s.now().Add(life)}
 	return answer{200, nil, map[string]any{
 		"device_code": code, "user_code": user, "verification_uri": base + "/device", "expires_in": int(life.Seconds()), "interval": 1,
@@ -156,7 +168,7 @@ func (s *Server) userToken(g grant, scope string) answer {
 	now := s.now()
 	return answer{200, nil, map[string]any{
 		"token_type": "Bearer", "scope": scope, "expires_in": int(s.tokenLifetime.Seconds()), "ext_expires_in": int(s.tokenLifetime.Seconds()),
-		"access_token":  s.bearer(g.tenant, g.client, s.user.ObjectID, s.user.Name, g.audience),
+		"access_token":  s.bearer(g.tenant, g.client, s.user.ObjectID, s.user.Name, g.audience, g.strong),
 		"refresh_token": refresh,
 		"client_info":   b64.EncodeToString(encode(map[string]string{"uid": s.user.ObjectID, "utid": g.tenant})),
 		"id_token": signES256(s.signer, s.signerID, map[string]any{
@@ -288,28 +300,33 @@ func (s *Server) entraError(status int, oauth string, number int, format string,
 
 // claims is the payload of a bearer.
 type claims struct {
-	Aud   string `json:"aud"`
-	Iss   string `json:"iss"`
-	Iat   int64  `json:"iat"`
-	Nbf   int64  `json:"nbf"`
-	Exp   int64  `json:"exp"`
-	AppID string `json:"appid"`
-	IDTyp string `json:"idtyp"`
-	OID   string `json:"oid"`
-	TID   string `json:"tid"`
-	UPN   string `json:"upn,omitempty"`
-	Ver   string `json:"ver"`
+	Aud   string   `json:"aud"`
+	Iss   string   `json:"iss"`
+	Iat   int64    `json:"iat"`
+	Nbf   int64    `json:"nbf"`
+	Exp   int64    `json:"exp"`
+	AppID string   `json:"appid"`
+	IDTyp string   `json:"idtyp"`
+	OID   string   `json:"oid"`
+	TID   string   `json:"tid"`
+	UPN   string   `json:"upn,omitempty"`
+	ACRS  []string `json:"acrs,omitempty"`
+	Ver   string   `json:"ver"`
 }
 
 func (s *Server) issuer(tenant string) string { return s.URL + "/" + tenant + "/" }
 
-func (s *Server) bearer(tenant, client, oid, upn, audience string) string {
+func (s *Server) bearer(tenant, client, oid, upn, audience string, strong bool) string {
 	now, kind := s.now(), "app"
+	var acrs []string
+	if strong {
+		acrs = []string{"p1"}
+	}
 	if upn != "" {
 		kind = "user"
 	}
 	return signES256(s.signer, s.signerID, claims{Aud: audience, Iss: s.issuer(tenant), Iat: now.Unix(), Nbf: now.Unix(),
-		Exp: now.Add(s.tokenLifetime).Unix(), AppID: client, IDTyp: kind, OID: oid, TID: tenant, UPN: upn, Ver: "1.0"})
+		Exp: now.Add(s.tokenLifetime).Unix(), AppID: client, IDTyp: kind, OID: oid, TID: tenant, UPN: upn, ACRS: acrs, Ver: "1.0"})
 }
 
 // principal is who a bearer speaks for.

@@ -20,7 +20,7 @@ type Request struct {
 	Status     int       `json:"status"`          // 0 while open, and for ever when dropped
 	Acted      bool      `json:"acted"`           // the server did what it was asked, or refused to by its own rules
 	Held       bool      `json:"held,omitempty"`  // is now held by a fault
-	Fault      int       `json:"fault,omitempty"` // number of the fault that hit it
+	Fault      int       `json:"fault,omitempty"` // number of the fault that hit it; -1 is [WithTrouble]
 }
 
 // Requests returns the log of every request since the start, oldest first.
@@ -83,6 +83,9 @@ func (s *Server) begin(c *call) (*Request, *Fault) {
 		APIVersion: c.URL.Query().Get("api-version"), Began: s.now().UTC()}
 	s.log = append(s.log, r)
 	f := s.takeFault(c)
+	if f == nil {
+		f = s.trouble.strike(c)
+	}
 	if f != nil {
 		r.Fault = f.number
 	}

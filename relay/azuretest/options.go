@@ -20,6 +20,9 @@ type Subscription struct {
 	// and Disabled refuse writes with 409 ReadOnlyDisabledSubscription.
 	State   string
 	QuotaID string // default EnterpriseAgreement_2014-09-01
+	// PartnerID is the partner of a CSP subscription, whose QuotaID begins with
+	// CSP_; see [Moves].
+	PartnerID string
 	// Provider is the registrationState of Microsoft.AzureStack: Registered
 	// (default), NotRegistered, Registering, Unregistering or Unregistered.
 	Provider string
@@ -159,7 +162,23 @@ func WithMetadataList() Option { return func(s *Server) { s.metadataList = true 
 // WithThrottling refuses with 429 what exceeds the limits.
 func WithThrottling(l Limits) Option { return func(s *Server) { s.limits = &l } }
 
+// WithSpeed lets the clock of the throttling run that many times faster than the
+// server's, so that buckets refill the faster and Retry-After is the shorter.
+// Tokens and keys keep the server's clock.
+func WithSpeed(times float64) Option { return func(s *Server) { s.speed = times } }
+
+// WithMandatoryMFA asks a person, not an application, for multi-factor
+// authentication before the first change: a bearer without it is refused with
+// 401 and a claims challenge, as Azure does since October 2025.
+func WithMandatoryMFA() Option { return func(s *Server) { s.mandatoryMFA = true } }
+
 func (s *Server) defaults() error {
+	if err := s.trouble.valid(); err != nil {
+		return err
+	}
+	if s.speed <= 0 || s.moves.Polls < 0 || s.moves.RetryAfter < 0 {
+		return fmt.Errorf("speed %g, polls %d and retry after %d must not be negative, nor the speed zero", s.speed, s.moves.Polls, s.moves.RetryAfter)
+	}
 	if len(s.tenants) == 0 {
 		WithTenant(newGUID(), "contoso.onmicrosoft.example")(s)
 	}
@@ -175,6 +194,9 @@ func (s *Server) defaults() error {
 	if s.now == nil {
 		s.now = func() time.Time { return time.Now().UTC() }
 	}
+	undrifted := s.now
+	s.now = func() time.Time { return undrifted().Add(time.Duration(s.drift.Load())) }
+	s.began = s.now()
 	for _, c := range s.clients {
 		c.ID, c.ObjectID = or(c.ID, newGUID()), or(c.ObjectID, newGUID())
 	}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,7 @@ type Server struct {
 	signer   *ecdsa.PrivateKey
 	signerID string
 	now      func() time.Time
+	drift    atomic.Int64 // by which Advance moved the clock, in nanoseconds
 
 	// settings
 	tenants       []string
@@ -58,6 +60,11 @@ type Server struct {
 	opaqueCloudID string
 	metadataList  bool
 	limits        *Limits
+	speed         float64   // of the throttling clock
+	began         time.Time // when that clock and the server's showed the same
+	moves         Moves
+	trouble       *trouble
+	mandatoryMFA  bool
 	seedSubs      []Subscription
 	seedGroups    []Group
 	seedRegs      []Registration
@@ -73,6 +80,8 @@ type Server struct {
 	devices    map[string]*device
 	refresh    map[string]grant
 	buckets    map[string]*bucket
+	runs       map[string]*longRun
+	codes      map[string]*authorization
 	faults     []*Fault
 	faultCount int
 	log        []*Request
@@ -97,7 +106,7 @@ func Start(addr string, opts ...Option) (*Server, error) {
 		tenantNames: map[string]string{}, pageSize: 100, tokenLifetime: time.Hour, devicePolls: 1,
 		subs: map[string]*subscription{}, groups: map[string]*group{}, regs: map[string]*registration{},
 		locks: map[string]*lock{}, taken: map[string]bool{}, devices: map[string]*device{},
-		refresh: map[string]grant{}, buckets: map[string]*bucket{},
+		refresh: map[string]grant{}, buckets: map[string]*bucket{}, runs: map[string]*longRun{}, codes: map[string]*authorization{}, speed: 1,
 		changed: make(chan struct{}), release: make(chan struct{}), closing: make(chan struct{}),
 	}
 	for _, o := range opts {
@@ -267,7 +276,11 @@ func (s *Server) write(w http.ResponseWriter, c *call, a answer, entry *Request)
 		h.Set(k, v)
 	}
 	var out []byte
-	if a.body != nil {
+	switch page, ok := a.body.(htmlBody); {
+	case ok:
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		out = page
+	case a.body != nil:
 		h.Set("Content-Type", "application/json; charset=utf-8")
 		out = encode(a.body)
 	}
