@@ -47,6 +47,10 @@ type Program struct {
 	Role        string // "agent" or "relay"
 	Verbs       []*cli.Command
 	Version     string // empty means the version of the module that was built
+
+	// Shared opens the state that --state or --state-file names. Nil: the program
+	// keeps its state in a folder, and has no such flags.
+	Shared func(ctx context.Context, e *Env, a SharedAddress) (Shared, error)
 }
 
 // Env is what a verb works with.
@@ -58,6 +62,9 @@ type Env struct {
 	PassphraseFile string // --passphrase-file, or ""
 	Program        string // name of the program, for hints
 	Role           string // "agent" or "relay"
+
+	shared func(make bool) (Shared, error) // nil: the state lies in Home
+	where  string                          // the shared state as the operator named it
 }
 
 // Main runs the verb that args name (the words behind the program's name) and
@@ -167,7 +174,7 @@ func badUsage(command string, err error) error {
 
 // globals are the flags of every verb.
 func (p Program) globals() []cli.Flag {
-	return []cli.Flag{
+	return append(p.sharedFlags(),
 		&cli.StringFlag{Name: "home", Usage: "state folder `DIR`", EnvVars: []string{"AZS_" + strings.ToUpper(p.Role) + "_HOME"},
 			DefaultText: p.Name + " in the user's configuration folder"},
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON envelope a line on standard output, and never ask", EnvVars: []string{"AZS_JSON"}},
@@ -175,12 +182,13 @@ func (p Program) globals() []cli.Flag {
 		&cli.StringFlag{Name: "color", Usage: "`WHEN` to use colour: auto, always or never; auto heeds NO_COLOR", Value: "auto", EnvVars: []string{"AZS_COLOR"}},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask, where --expect-… flags say what must be found", EnvVars: []string{"AZS_YES"}},
 		&cli.StringFlag{Name: "passphrase-file", Usage: "read the passphrase of the keys from `FILE` instead of the terminal", EnvVars: []string{"AZS_PASSPHRASE_FILE"}},
-	}
+	)
 }
 
 // settings are the values of the global flags.
 type settings struct {
 	home, color, passphraseFile string
+	state, stateFile            string
 	json, quiet, yes            bool
 	err                         error // first value that is none
 }
@@ -191,7 +199,10 @@ type settings struct {
 func (l *line) settings(flags []cli.Flag) settings {
 	var s settings
 	text := func(name string) string {
-		f := find(flags, name).(cli.DocGenerationFlag)
+		f, ok := find(flags, name).(cli.DocGenerationFlag)
+		if !ok {
+			return "" // only one of the programs has it
+		}
 		if given := l.globals[name]; len(given) > 0 {
 			return given[len(given)-1]
 		}
@@ -219,6 +230,7 @@ func (l *line) settings(flags []cli.Flag) settings {
 		return b
 	}
 	s.home, s.passphraseFile = text("home"), text("passphrase-file")
+	s.state, s.stateFile = text("state"), text("state-file")
 	s.json, s.quiet, s.yes = yes("json"), yes("quiet"), yes("yes")
 	switch s.color = text("color"); s.color {
 	case "", "auto", "always", "never":
@@ -246,7 +258,7 @@ func Run(f func(ctx context.Context, env *Env, c *cli.Context) error) cli.Action
 		if !ok {
 			return fault.New(fault.Unexpected, "verb %q was not started by appkit.Main", c.Command.Name)
 		}
-		env, err := s.env()
+		env, err := s.env(c.Context)
 		if err != nil {
 			return err
 		}
@@ -254,7 +266,7 @@ func Run(f func(ctx context.Context, env *Env, c *cli.Context) error) cli.Action
 	}
 }
 
-func (s *session) env() (*Env, error) {
+func (s *session) env(ctx context.Context) (*Env, error) {
 	home := s.settings.home
 	if home == "" {
 		dir, err := os.UserConfigDir()
@@ -272,10 +284,11 @@ func (s *session) env() (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Env{
+	e := &Env{
 		Console: s.console, Home: home, Clock: now, Yes: s.settings.yes,
 		PassphraseFile: s.settings.passphraseFile, Program: s.program.Name, Role: s.program.Role,
-	}, nil
+	}
+	return e, e.share(ctx, s.program, s.settings)
 }
 
 // rehearsed returns base, or base moved as AZS_REHEARSE_CLOCK says: by a duration

@@ -2,10 +2,8 @@ package appkit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -14,7 +12,6 @@ import (
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/console"
 	"github.com/azs-courier/azs-courier/shared/fault"
-	"github.com/azs-courier/azs-courier/shared/ledger"
 	"github.com/azs-courier/azs-courier/shared/medium"
 	"github.com/azs-courier/azs-courier/shared/trust"
 )
@@ -36,7 +33,7 @@ func initVerb(p Program) *cli.Command {
 	})
 }
 
-func runInit(_ context.Context, e *Env, c *cli.Context) error {
+func runInit(ctx context.Context, e *Env, c *cli.Context) error {
 	if _, err := Args(c); err != nil {
 		return err
 	}
@@ -51,15 +48,22 @@ func runInit(_ context.Context, e *Env, c *cli.Context) error {
 	if err := trust.CheckLabel(label); err != nil {
 		return err
 	}
-	store := trust.At(e.Home)
+	store, shared, err := e.store(true)
+	if err != nil {
+		return err
+	}
+	if shared != nil {
+		defer shared.Close()
+	}
 	if card, err := store.Card(); err == nil {
-		return fault.New(fault.Usage, "state folder %s has the identity of %s %q already", e.Home, card.Role, card.Label).Hint("%s card", e.Program)
+		return fault.New(fault.Usage, "%s has the identity of %s %q already", e.Where(), card.Role, card.Label).Hint("%s card", e.Program)
 	}
 	p := trust.Protection{Insecure: c.Bool("insecure-no-passphrase")}
-	var err error
 	switch {
 	case p.Insecure && e.PassphraseFile != "":
 		return fault.New(fault.Usage, "--insecure-no-passphrase and --passphrase-file contradict each other")
+	case p.Insecure && shared != nil:
+		return fault.New(fault.Usage, "%s is shared: an identity stands in it under a passphrase only", shared)
 	case p.Insecure:
 		e.Console.Warn("the keys are kept in clear: who copies %s can act as %q", e.Home, label)
 	case e.PassphraseFile != "":
@@ -72,14 +76,16 @@ func runInit(_ context.Context, e *Env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := ledger.Create(e.Home, ledger.Role(e.Role), e.Clock)
-	if errors.Is(err, fs.ErrExist) { // an init that was killed before the card was written
-		l, err = ledger.Open(e.Home, ledger.Role(e.Role), e.Clock)
-	}
+	l, err := e.newLedger(shared)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+	_, release, err := l.Claim(ctx, claimIdentity) // two hosts may begin at once
+	if err != nil {
+		return err
+	}
+	defer release()
 	card, err := store.Create(e.Role, label, p, e.Clock.Now(), Random)
 	if err != nil {
 		return err
@@ -87,8 +93,12 @@ func runInit(_ context.Context, e *Env, c *cli.Context) error {
 	if _, err := l.Append("keys", "", map[string]string{"label": label, "key": string(card.Fingerprint()), "card": card.Digest().String()}); err != nil {
 		return err
 	}
-	e.Console.Result("init", map[string]any{"home": e.Home, "role": e.Role, "label": label, "key": card.Fingerprint(), "protected": !p.Insecure}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s %q is ready\n  state folder  %s\n  signing key   %s\n  next          %s card --out %s.azc\n", e.Role, label, e.Home, card.Fingerprint(), e.Program, label)
+	what := "state folder"
+	if shared != nil {
+		what = "shared state"
+	}
+	e.Console.Result("init", map[string]any{"home": e.Where(), "role": e.Role, "label": label, "key": card.Fingerprint(), "protected": !p.Insecure}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s %q is ready\n  %-12s  %s\n  signing key   %s\n  next          %s card --out %s.azc\n", e.Role, label, what, e.Where(), card.Fingerprint(), e.Program, label)
 	})
 	return nil
 }
@@ -221,6 +231,11 @@ func runPair(ctx context.Context, e *Env, c *cli.Context) error {
 		return err
 	}
 	defer s.Close()
+	release, err := s.claimPeers(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	card, err := s.readCard(ctx, args[0])
 	if err != nil {
 		return err
@@ -343,7 +358,7 @@ func runPairShow(_ context.Context, e *Env, c *cli.Context) error {
 	return nil
 }
 
-func runPairRevoke(_ context.Context, e *Env, c *cli.Context) error {
+func runPairRevoke(ctx context.Context, e *Env, c *cli.Context) error {
 	args, err := Args(c, "LABEL")
 	if err != nil {
 		return err
@@ -353,6 +368,11 @@ func runPairRevoke(_ context.Context, e *Env, c *cli.Context) error {
 		return err
 	}
 	defer s.Close()
+	release, err := s.claimPeers(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	p, err := s.Store.Revoke(args[0])
 	if err != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 	"github.com/azs-courier/azs-courier/shared/trust"
 )
 
-// Station is an open state folder: the ledger, the pinned peers, and, once it is
-// unlocked, the identity.
+// Station is an open state, in a folder or shared: the ledger, the pinned peers,
+// and, once it is unlocked, the identity.
 type Station struct {
 	Env    *Env
 	Store  trust.Store
@@ -27,18 +27,31 @@ type Station struct {
 	Peers  []trust.Peer
 }
 
-// Station opens the state folder for writing; no other process can until Close.
-func (e *Env) Station() (*Station, error) { return e.station(ledger.Open) }
+// Station opens the state for writing. No other process can open a folder until
+// Close; a shared state is written by several.
+func (e *Env) Station() (*Station, error) { return e.station(ledger.Open, ledger.OpenOn) }
 
-// Reading opens the state folder beside a process that may be writing.
-func (e *Env) Reading() (*Station, error) { return e.station(ledger.View) }
+// Reading opens the state beside a process that may be writing.
+func (e *Env) Reading() (*Station, error) { return e.station(ledger.View, ledger.ViewOn) }
 
-func (e *Env) station(open func(string, ledger.Role, clock.Clock) (*ledger.Ledger, error)) (*Station, error) {
-	l, err := open(e.Home, ledger.Role(e.Role), e.Clock)
+func (e *Env) station(
+	inFolder func(string, ledger.Role, clock.Clock) (*ledger.Ledger, error),
+	shared func(ledger.Store, ledger.Role, clock.Clock) (*ledger.Ledger, error),
+) (*Station, error) {
+	var l *ledger.Ledger
+	store, at, err := e.store(false)
 	if err != nil {
 		return nil, err
 	}
-	s := &Station{Env: e, Store: trust.At(e.Home), Ledger: l}
+	if at == nil {
+		l, err = inFolder(e.Home, ledger.Role(e.Role), e.Clock)
+	} else if l, err = shared(at, ledger.Role(e.Role), e.Clock); err != nil {
+		at.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Station{Env: e, Store: store, Ledger: l}
 	if s.Card, err = s.Store.Card(); err == nil {
 		s.Peers, err = s.Store.Peers()
 	}
@@ -65,15 +78,15 @@ func (s *Station) Unlock(context.Context) (*trust.Identity, error) {
 	})
 }
 
-// Path returns where a bundle that is kept in the state folder lies.
-func (s *Station) Path(file string) string { return filepath.Join(s.Env.Home, "bundles", file) }
+// Path returns how an operator names a bundle that is kept.
+func (s *Station) Path(file string) string { return s.Env.Path(file) }
 
-// ReadBundle reads a bundle by the path that the operator gave, or by its name in
-// the state folder.
+// ReadBundle reads a bundle by the path that the operator gave, or by the name
+// under which it is kept.
 func (e *Env) ReadBundle(arg string) ([]byte, error) {
 	raw, err := medium.ReadFile(arg)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Base(arg) == arg {
-		if kept, kerr := medium.ReadFile(filepath.Join(e.Home, "bundles", arg)); kerr == nil {
+		if kept, kerr := e.readKept(arg); kerr == nil {
 			return kept, nil
 		}
 	}
