@@ -83,7 +83,7 @@ func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.
 
 // next says what a trip waits for.
 func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
-	kept := func(file string) string { return e.Home + "/bundles/" + file }
+	kept := e.Path
 	switch {
 	case t.State == ledger.Seen || t.State == ledger.Admitted || t.State == ledger.Registered:
 		return appkit.Advice{Why: fmt.Sprintf("request %s of agent %q is %s and not answered", t.ID, t.Data["agent"], t.State),
