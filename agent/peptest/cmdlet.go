@@ -106,10 +106,19 @@ func (p *pipeline) cmdlet(c psrp.Command) *psrp.ErrorRecord {
 		f = nil
 	}
 	switch {
+	case f != nil && (f.Kind == HostCall || f.Kind == VoidCall):
+		p.callHost(f.Kind == HostCall)
+		f = nil
+	}
+	switch {
 	case p.ctx.Err() != nil:
 		return stopped()
 	case f == nil:
 		return d.run(p, a)
+	case f.Kind == ErrorAfter:
+		record := d.run(p, a)
+		p.write(psrp.NewErrorRecord(p.sh.pool, p.id, *thrown(d.name, f.Text)))
+		return record
 	case f.Kind == Terminating:
 		return thrown(d.name, f.Text)
 	case f.Kind == Busy:

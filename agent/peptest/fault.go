@@ -15,6 +15,7 @@ const (
 	// Of the connection.
 	Refused   Kind = "refused"    // nothing listens on the address
 	BlackHole Kind = "black-hole" // the request is never answered
+	Dies      Kind = "dies"       // the address goes for good: its listener is closed and its connections are reset
 
 	// Of an HTTP exchange.
 	DropBefore   Kind = "drop-before"  // the connection is closed before the request acts
@@ -22,7 +23,11 @@ const (
 	Cut          Kind = "cut"          // the request acts, half of the reply comes, then the connection is closed
 	Unauthorized Kind = "unauthorized" // 401 after the challenge, for every name and password
 	BasicOnly    Kind = "basic-only"   // 401 that offers Basic alone
-	NoSeal       Kind = "no-seal"      // the challenge lacks the SEAL bit
+	NoSeal       Kind = "no-seal"      // the challenge lacks the SEAL bit,
+	NoSign       Kind = "no-sign"      // SIGN,
+	NoKeyExch    Kind = "no-key-exch"  // KEY_EXCH,
+	No128        Kind = "no-128"       // 128,
+	NoESS        Kind = "no-ess"       // extended session security
 	HTML         Kind = "html"         // 503 with a page
 	Redirect     Kind = "redirect"     // 307 to another port
 
@@ -31,7 +36,12 @@ const (
 	Garbage        Kind = "garbage"          // a multipart body that is none
 	BadSeal        Kind = "bad-seal"         // one bit of the sealed bytes is wrong
 	HugeLength     Kind = "huge-length"      // a signature length of 4 GiB
+	HugeOriginal   Kind = "huge-original"    // OriginalContent announces 4 GiB
 	Endless        Kind = "endless"          // a body that never ends
+	EndlessHeader  Kind = "endless-header"   // a header that never ends
+	SlowHeader     Kind = "slow-header"      // a header that comes a byte at a time, and never ends
+	SlowBody       Kind = "slow-body"        // a body that comes a byte at a time, and never ends
+	DeepSOAP       Kind = "deep-soap"        // an envelope of 100,000 elements within each other
 	WrongRelatesTo Kind = "wrong-relates-to" // the reply to another request
 	WSManFault     Kind = "wsman-fault"      // a fault with Code and Text, before the request acts
 	Vanish         Kind = "vanish"           // the shell is gone, with all that runs in it
@@ -40,13 +50,21 @@ const (
 	Truncated Kind = "truncated-fragment"
 	Duplicate Kind = "duplicate-fragment"
 	Reordered Kind = "reordered-fragments" // the message is cut into several pieces and the first two change places
-	DeepNest  Kind = "deep-nesting"        // output of 100,000 objects within each other
+	DeepNest  Kind = "deep-nesting"        // output of 20,000 objects within each other
+	HugeFrag  Kind = "huge-fragment"       // a fragment that announces 4 GiB
+	NoState   Kind = "no-state"            // the command is Done without its PIPELINE_STATE
+	Flood     Kind = "flood"               // output that never ends, a message of a megabyte in every reply
+	Hoard     Kind = "hoard"               // a message that never ends, its fragments in one reply after the other
+	Chatter   Kind = "chatter"             // progress that never ends, a record in every reply
 
 	// Of a cmdlet.
-	ErrorRecord Kind = "error"       // ERROR_RECORD with Text, and the cmdlet completes
-	Terminating Kind = "terminating" // the cmdlet does nothing and fails with Text
-	Busy        Kind = "busy"        // another action is in progress
-	Hold        Kind = "hold"        // the cmdlet waits for [Server.Release]
+	ErrorRecord Kind = "error"          // ERROR_RECORD with Text, then the cmdlet does its work and completes
+	ErrorAfter  Kind = "error-after"    // the cmdlet does its work, then ERROR_RECORD with Text
+	HostCall    Kind = "host-call"      // the cmdlet asks the client's host for a line, and goes on once it is answered
+	VoidCall    Kind = "void-host-call" // the cmdlet writes a line to the client's host, which nobody answers
+	Terminating Kind = "terminating"    // the cmdlet does nothing and fails with Text
+	Busy        Kind = "busy"           // another action is in progress
+	Hold        Kind = "hold"           // the cmdlet waits for [Server.Release]
 )
 
 // Texts of documented errors, for Fault.Text. %s stands for what it is about.
@@ -71,12 +89,21 @@ const (
 var stages = map[Kind]stage{
 	Refused:   onListen,
 	BlackHole: onRequest, DropBefore: onRequest, Unauthorized: onRequest, BasicOnly: onRequest, NoSeal: onRequest,
-	HTML: onRequest, Redirect: onRequest, WSManFault: onRequest, Vanish: onRequest,
+	NoSign: onRequest, NoKeyExch: onRequest, No128: onRequest, NoESS: onRequest,
+	HTML: onRequest, Redirect: onRequest, WSManFault: onRequest, Vanish: onRequest, Dies: onRequest,
 	DropAfter: onReply, Cut: onReply, Clear: onReply, Garbage: onReply, BadSeal: onReply, HugeLength: onReply,
-	Endless: onReply, WrongRelatesTo: onReply,
-	Truncated: onStream, Duplicate: onStream, Reordered: onStream, DeepNest: onStream,
-	ErrorRecord: onCmdlet, Terminating: onCmdlet, Busy: onCmdlet, Hold: onCmdlet,
+	HugeOriginal: onReply, Endless: onReply, EndlessHeader: onReply, SlowHeader: onReply, SlowBody: onReply, DeepSOAP: onReply,
+	WrongRelatesTo: onReply,
+	Truncated:      onStream, Duplicate: onStream, Reordered: onStream, DeepNest: onStream,
+	HugeFrag: onStream, NoState: onStream, Flood: onStream, Hoard: onStream, Chatter: onStream,
+	ErrorRecord: onCmdlet, ErrorAfter: onCmdlet, HostCall: onCmdlet, VoidCall: onCmdlet, Terminating: onCmdlet, Busy: onCmdlet, Hold: onCmdlet,
 }
+
+// lacks are the bits that a challenge is made to lack.
+var lacks = map[Kind]uint32{NoSeal: flagSeal, NoSign: flagSign, NoKeyExch: flagKeyExchange, No128: flag128, NoESS: flagESS}
+
+// Kinds returns all kinds, sorted.
+func Kinds() []Kind { return slices.Sorted(maps.Keys(stages)) }
 
 // actions that a Fault can name: the two halves of the login, an unauthenticated
 // request, and the WSMan operations.
@@ -87,6 +114,12 @@ var actions = []string{"Probe", "Negotiate", "Authenticate", "Create", "Receive"
 // can strike every one.
 var kindActions = map[Kind][]string{
 	NoSeal:         {"Negotiate"},
+	NoSign:         {"Negotiate"},
+	NoKeyExch:      {"Negotiate"},
+	No128:          {"Negotiate"},
+	NoESS:          {"Negotiate"},
+	HugeOriginal:   actions[3:],
+	DeepSOAP:       actions[3:],
 	BasicOnly:      {"Probe", "Negotiate", "Authenticate"},
 	Unauthorized:   actions[2:], // a host challenges whoever asks
 	Clear:          actions[3:],
@@ -128,7 +161,7 @@ func (f Fault) Valid() error {
 	at, ok := stages[f.Kind]
 	switch {
 	case !ok:
-		return fmt.Errorf("kind %q is none of %v", f.Kind, slices.Sorted(maps.Keys(stages)))
+		return fmt.Errorf("kind %q is none of %v", f.Kind, Kinds())
 	case f.Action != "" && !slices.Contains(actions, f.Action):
 		return fmt.Errorf("action %q is none of %v", f.Action, actions)
 	case f.Action != "" && !strikes(f.Kind, f.Action):
@@ -139,7 +172,7 @@ func (f Fault) Valid() error {
 		return fmt.Errorf("a fault %s has no cmdlet", f.Kind)
 	case at == onStream && f.Action != "" && f.Action != "Receive":
 		return fmt.Errorf("a fault %s strikes Receive alone, not %s", f.Kind, f.Action)
-	case (f.Kind == ErrorRecord || f.Kind == Terminating) && f.Text == "":
+	case (f.Kind == ErrorRecord || f.Kind == ErrorAfter || f.Kind == Terminating) && f.Text == "":
 		return fmt.Errorf("a fault %s needs a text", f.Kind)
 	case f.Kind == WSManFault && f.Code == 0:
 		return fmt.Errorf("a fault %s needs a code", f.Kind)

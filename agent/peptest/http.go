@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var quiet = log.New(io.Discard, "", 0)
@@ -33,13 +34,30 @@ type connKey struct{}
 // connection is the state of one TCP connection: at most one NTLM context.
 // net/http serves one request of a connection at a time.
 type connection struct {
-	address int // from 1
+	address int    // from 1
+	spnego  bool   // the client wraps its NTLM
+	mechs   []byte // DER of the mechanisms that it offered
 	pending *challenge
 	session *session
 	user    string // "" before the login
 }
 
 func (c *connection) reset() { c.pending, c.session, c.user = nil, nil, "" }
+
+// take reads an NTLM message, bare or within SPNEGO.
+func (c *connection) take(token []byte) (message, mic []byte) {
+	if bytes.HasPrefix(token, ntlmSignature) {
+		return token, nil
+	}
+	inner, mechs, mic, err := unwrapSPNEGO(token)
+	if err != nil {
+		return token, nil
+	}
+	if mechs != nil {
+		c.spnego, c.mechs = true, mechs
+	}
+	return inner, mic
+}
 
 // response is an HTTP response in the making.
 type response struct {
@@ -86,6 +104,10 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 func (s *Server) authenticated(w http.ResponseWriter, r *http.Request, conn *connection, body []byte, entry *Request) {
 	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token, tokenErr := base64.StdEncoding.DecodeString(value)
+	var mic []byte
+	if scheme == "Negotiate" && tokenErr == nil {
+		token, mic = conn.take(token)
+	}
 	kind, _ := messageKind(token)
 	switch {
 	case scheme == "Negotiate" && tokenErr == nil && kind == 1:
@@ -118,13 +140,14 @@ func (s *Server) authenticated(w http.ResponseWriter, r *http.Request, conn *con
 		s.send(w, conn, s.unauthorized(r, ""), entry)
 	case entry.Action == "Negotiate":
 		flags := uint32(flagsOffered)
-		if f != nil && f.Kind == NoSeal {
-			flags &^= flagSeal
+		if f != nil {
+			flags &^= lacks[f.Kind]
 			entry.Fault = f.Kind
 		}
 		s.send(w, conn, s.challenge(r, conn, token, flags), entry)
 	default:
-		if err := s.login(r, conn, scheme, token); err != nil {
+		final, err := s.login(r, conn, scheme, token, mic)
+		if err != nil {
 			conn.reset()
 			entry.Note = err.Error()
 			s.send(w, conn, s.unauthorized(r, ""), entry)
@@ -134,7 +157,11 @@ func (s *Server) authenticated(w http.ResponseWriter, r *http.Request, conn *con
 			s.envelope(w, r, conn, body, true, entry)
 			return
 		}
-		s.send(w, conn, response{status: http.StatusOK}, entry)
+		res := response{status: http.StatusOK}
+		if final != "" {
+			res.header = http.Header{"Www-Authenticate": {"Negotiate " + final}}
+		}
+		s.send(w, conn, res, entry)
 	}
 }
 
@@ -156,38 +183,56 @@ func (s *Server) challenge(r *http.Request, conn *connection, token []byte, flag
 	if err != nil {
 		return plain(http.StatusBadRequest, err.Error())
 	}
+	c.wantMIC = s.config.mic
 	conn.pending = c
-	return s.unauthorized(r, base64.StdEncoding.EncodeToString(c.message))
+	reply := c.message
+	if conn.spnego {
+		reply = wrapSPNEGO(incomplete, c.message, nil)
+	}
+	return s.unauthorized(r, base64.StdEncoding.EncodeToString(reply))
 }
 
-// login verifies the second message of the client.
-func (s *Server) login(r *http.Request, conn *connection, scheme string, token []byte) error {
+// login verifies the second message of the client. final is the last word to a
+// client that wraps its NTLM into SPNEGO, in base64.
+func (s *Server) login(r *http.Request, conn *connection, scheme string, token, mic []byte) (final string, err error) {
 	pending := conn.pending
 	conn.pending = nil
 	if scheme != "Negotiate" {
-		return errors.New("wrong name or password by Basic")
+		return "", errors.New("wrong name or password by Basic")
 	}
 	a, err := parseAuthenticate(token)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if pending == nil {
-		return errors.New("login without a challenge on this connection")
+		return "", errors.New("login without a challenge on this connection")
 	}
 	domain, user := s.account()
 	byDomain := strings.EqualFold(a.user, user) && (strings.EqualFold(a.domain, domain) || strings.EqualFold(a.domain, dnsDomainName))
 	if !byDomain && !(a.domain == "" && strings.EqualFold(a.user, user+"@"+dnsDomainName)) {
-		return fmt.Errorf("no account %q in domain %q", a.user, a.domain)
+		return "", fmt.Errorf("no account %q in domain %q", a.user, a.domain)
 	}
 	key, err := pending.accept(a, s.Password, s.bindings(r))
 	if err != nil {
-		return err
+		return "", err
 	}
 	if missing := pending.flags & flagsRequired &^ a.flags; missing != 0 {
-		return fmt.Errorf("the client does not take the flags %#x", missing)
+		return "", fmt.Errorf("the client does not take the flags %#x", missing)
+	}
+	if conn.spnego {
+		// Each direction signs the list of mechanisms; sealing then begins anew.
+		once := newSession(key)
+		if mic != nil && !bytes.Equal(mic, once.in.sign(conn.mechs)) {
+			return "", errors.New("the mechListMIC does not fit the mechanisms that were offered")
+		}
+		var own []byte
+		if mic != nil {
+			own = once.out.sign(conn.mechs)
+		}
+		final = base64.StdEncoding.EncodeToString(wrapSPNEGO(completed, nil, own))
 	}
 	conn.session, conn.user = newSession(key), s.User
-	return nil
+	return final, nil
 }
 
 // bindings returns the MD5 of the channel bindings of type tls-server-end-point
@@ -250,6 +295,10 @@ func (s *Server) envelope(w http.ResponseWriter, r *http.Request, conn *connecti
 		ctx, cancel := context.WithCancel(r.Context())
 		stop := context.AfterFunc(s.ctx, cancel)
 		out = s.operate(ctx, conn, request)
+		entry.Cmdlet = s.cmdletOf(entry.Shell, entry.Command)
+		if b := request.Body.Signal; b != nil {
+			entry.Signal = strings.TrimSpace(b.Code)
+		}
 		stop()
 		cancel()
 	}
@@ -268,19 +317,32 @@ func (s *Server) envelope(w http.ResponseWriter, r *http.Request, conn *connecti
 			relatesTo = "uuid:" + newGUID().String()
 		}
 	}
+	if f != nil && f.Kind == DeepSOAP {
+		const deep = 100_000
+		out.body = strings.Repeat("<a>", deep) + strings.Repeat("</a>", deep)
+	}
+	if out.code == codeTimedOut && s.config.timedOut200 {
+		out.status = http.StatusOK
+	}
 	text := out.envelope(relatesTo)
 	res := response{out.status, http.Header{"Content-Type": {soapType}}, text}
 	if sealed && (f == nil || f.Kind != Clear) {
 		signature, box := conn.session.out.seal(text)
-		length := uint32(signatureLen)
+		length, plain := uint32(signatureLen), len(text)
 		if f != nil && f.Kind == BadSeal {
 			box[len(box)/2] ^= 1
 		}
 		if f != nil && f.Kind == HugeLength {
 			length = 1<<32 - 1
 		}
+		if f != nil && f.Kind == HugeOriginal {
+			plain = 1<<32 - 1
+		}
 		res.header.Set("Content-Type", sealedType)
-		res.body = wrap(length, signature, box)
+		res.body = wrap(plain, length, signature, box)
+		if s.config.spaced {
+			res.body = bytes.ReplaceAll(res.body, []byte(boundary), []byte("-- Encrypted Boundary"))
+		}
 	}
 	s.spoil(w, r, conn, res, f, entry)
 }
@@ -302,6 +364,13 @@ func (s *Server) struck(w http.ResponseWriter, r *http.Request, conn *connection
 		entry.Fault = f.Kind
 		s.drop(w, entry)
 		return true
+	case Dies:
+		entry.Fault = f.Kind
+		s.record(entry)
+		s.refuse(conn.address)
+		s.reset(conn.address)
+		s.drop(w, entry)
+		return true
 	case Vanish:
 		s.vanish()
 		entry.Fault = f.Kind
@@ -321,7 +390,7 @@ func (s *Server) struck(w http.ResponseWriter, r *http.Request, conn *connection
 	case Redirect:
 		res.status = http.StatusTemporaryRedirect
 		res.header.Set("Location", "http://127.0.0.1:9/wsman")
-	default: // NoSeal
+	default: // a challenge that lacks a bit
 		return false
 	}
 	conn.reset()
@@ -364,7 +433,15 @@ func (s *Server) spoil(w http.ResponseWriter, r *http.Request, conn *connection,
 		entry.Status = res.status
 		s.record(entry)
 		s.endless(w, res)
-	default: // BadSeal, HugeLength, Clear, WrongRelatesTo are in the response already
+	case EndlessHeader, SlowHeader:
+		entry.Status = res.status
+		s.record(entry)
+		s.header(w, res, f.Kind == SlowHeader)
+	case SlowBody:
+		entry.Status = res.status
+		s.record(entry)
+		s.slow(w, res)
+	default: // BadSeal, HugeLength, HugeOriginal, DeepSOAP, Clear, WrongRelatesTo are in the response already
 		s.write(w, res, entry)
 	}
 }
@@ -393,6 +470,67 @@ func (s *Server) endless(w http.ResponseWriter, res response) {
 	}
 }
 
+// drip is the time between the bytes of a slow reply.
+const drip = 5 * time.Millisecond
+
+// slow writes a body a byte at a time until the client or the server ends.
+func (s *Server) slow(w http.ResponseWriter, res response) {
+	for k, v := range res.header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(res.status)
+	flusher := http.NewResponseController(w)
+	tick := time.NewTicker(drip)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		b := byte('A') // behind the body
+		if i < len(res.body) {
+			b = res.body[i]
+		}
+		if _, err := w.Write([]byte{b}); err != nil || flusher.Flush() != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// header writes a header that never ends, a byte at a time or as fast as it goes,
+// until the client or the server ends.
+func (s *Server) header(w http.ResponseWriter, res response, slow bool) {
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	stop := context.AfterFunc(s.ctx, func() { _ = c.Close() })
+	defer stop()
+	line := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", res.status, http.StatusText(res.status))
+	tick := time.NewTicker(drip)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		for len(line) > 0 {
+			n := len(line)
+			if slow {
+				n = 1
+				select {
+				case <-tick.C:
+				case <-s.ctx.Done():
+					return
+				}
+			}
+			if _, err := c.Write(line[:n]); err != nil {
+				return
+			}
+			line = line[n:]
+		}
+		line = fmt.Appendf(nil, "X-Filler-%d: %s\r\n", i, strings.Repeat("a", 1000))
+	}
+}
+
 // drop closes the connection without another byte.
 func (s *Server) drop(w http.ResponseWriter, entry *Request) {
 	s.record(entry)
@@ -406,10 +544,10 @@ func (s *Server) drop(w http.ResponseWriter, entry *Request) {
 }
 
 // wrap writes the multipart body of a sealed message.
-func wrap(length uint32, signature, sealed []byte) []byte {
+func wrap(plain int, length uint32, signature, sealed []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\r\n\tContent-Type: application/HTTP-SPNEGO-session-encrypted\r\n", boundary)
-	fmt.Fprintf(&b, "\tOriginalContent: type=%s;Length=%d\r\n", soapType, len(sealed))
+	fmt.Fprintf(&b, "\tOriginalContent: type=%s;Length=%d\r\n", soapType, plain)
 	fmt.Fprintf(&b, "%s\r\n\tContent-Type: application/octet-stream\r\n", boundary)
 	b.Write(binary.LittleEndian.AppendUint32(nil, length))
 	b.Write(signature)

@@ -14,6 +14,8 @@ type Request struct {
 	Bytes      int    `json:"bytes"` // of the request's body
 	Shell      string `json:"shell,omitempty"`
 	Command    string `json:"command,omitempty"` // command id
+	Cmdlet     string `json:"cmdlet,omitempty"`  // of the command, once its pipeline is known
+	Signal     string `json:"signal,omitempty"`  // code of a Signal
 	MessageID  string `json:"messageId,omitempty"`
 	WSManFault uint32 `json:"wsmanFault,omitempty"`
 	Fault      Kind   `json:"fault,omitempty"` // that struck

@@ -66,6 +66,7 @@ type challenge struct {
 	nonce     []byte // 8 bytes
 	target    []byte // target info
 	flags     uint32
+	wantMIC   bool // refuse an answer without one
 }
 
 // newChallenge answers a NEGOTIATE_MESSAGE. nonce has 8 bytes; filetime is the
@@ -186,7 +187,12 @@ func (c *challenge) accept(a authenticate, password string, bindings []byte) ([]
 		}
 		exported = rc4Once(exported, a.sessionKey)
 	}
-	if f := given[avFlags]; len(f) == 4 && binary.LittleEndian.Uint32(f)&avFlagMIC != 0 {
+	f := given[avFlags]
+	withMIC := len(f) == 4 && binary.LittleEndian.Uint32(f)&avFlagMIC != 0
+	if c.wantMIC && !withMIC {
+		return nil, errors.New("the message has no MIC")
+	}
+	if withMIC {
 		const at = 72
 		if len(a.raw) < at+16 {
 			return nil, errors.New("the message lacks the MIC that it announces")

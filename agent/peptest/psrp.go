@@ -66,11 +66,47 @@ func (s *Server) pipelineInput(sh *shell, c *command, data []byte) error {
 			return fmt.Errorf("CREATE_PIPELINE of a pipeline that was started: %t, in an open pool: %t", c.started, sh.opened)
 		}
 		c.started = true
+		if len(request.Statements) > 0 && len(request.Statements[0]) > 0 {
+			sh.cmdlets[c.id] = request.Statements[0][0].Name
+		}
 		p := &pipeline{s: s, sh: sh, c: c, id: m.Pipeline}
 		p.ctx, c.cancel = context.WithCancelCause(sh.ctx)
 		s.serving.Go(func() { p.run(request) })
 		return nil
 	})
+}
+
+// hostAnswer takes the answer to a host call. The lock is held.
+func (s *Server) hostAnswer(sh *shell, c *command, data []byte) error {
+	return s.input(sh, &c.hostIn, data, func(m psrp.Message, v clixml.Value) error {
+		call, _, err := psrp.ParseHostResponse(v)
+		switch {
+		case err != nil:
+			return err
+		case m.Type != psrp.PipelineHostResponse || call.ID != hostCallID || c.answered == nil:
+			return fmt.Errorf("%s for call %d, which nobody made", m.Type, call.ID)
+		}
+		close(c.answered)
+		c.answered = nil
+		return nil
+	})
+}
+
+// hostCallID is that of the one host call of a pipeline.
+const hostCallID = 1
+
+// callHost calls the client's host and waits for its answer, if there is to be one.
+func (p *pipeline) callHost(wants bool) {
+	if !wants {
+		p.write(psrp.NewHostCall(p.sh.pool, p.id, psrp.HostCall{ID: -100, MethodID: 16, Method: "WriteLine2"}))
+		return
+	}
+	answered := make(chan struct{})
+	p.s.mu.Lock()
+	p.c.answered = answered
+	p.s.mu.Unlock()
+	p.write(psrp.NewHostCall(p.sh.pool, p.id, psrp.HostCall{ID: hostCallID, MethodID: 11, Method: "ReadLine"}))
+	p.wait(answered)
 }
 
 func (s *Server) input(sh *shell, in *psrp.Defragmenter, data []byte, take func(psrp.Message, clixml.Value) error) error {
@@ -236,6 +272,14 @@ func mangle(k Kind, fragments [][]byte) [][]byte {
 		return append(fragments[:len(fragments)-1:len(fragments)-1], last[:len(last)/2])
 	case Duplicate:
 		return slices.Concat(fragments[:1], fragments)
+	case HugeFrag:
+		f, _, err := psrp.DecodeFragment(fragments[0])
+		if err != nil {
+			return fragments
+		}
+		huge := f.Append(nil)
+		copy(huge[17:], []byte{0xff, 0xff, 0xff, 0xff}) // its length
+		return [][]byte{huge}
 	case Reordered:
 		f, _, err := psrp.DecodeFragment(fragments[0])
 		if err != nil {
@@ -254,7 +298,7 @@ func mangle(k Kind, fragments [][]byte) [][]byte {
 		if err != nil {
 			return fragments
 		}
-		const deep = 100_000
+		const deep = 20_000 // which fits into an envelope
 		m.Data = []byte(strings.Repeat("<Obj><MS>", deep) + strings.Repeat("</MS></Obj>", deep))
 		splitter := psrp.Fragmenter{Last: f.ObjectID - 1}
 		return slices.Concat(splitter.Split(m.Encode()), fragments[1:])

@@ -53,6 +53,13 @@ type Server struct {
 	logged    chan struct{} // closed by the next entry, then replaced
 	shells    map[string]*shell
 	stamp     stamp
+	conns     map[net.Conn]open
+}
+
+// open is an open connection.
+type open struct {
+	address int // from 1
+	idle    bool
 }
 
 type config struct {
@@ -70,6 +77,12 @@ type config struct {
 	basic           bool
 	idle            time.Duration
 	now             func() time.Time
+	deployment      string
+	streams         Streams
+	timedOut200     bool
+	spaced          bool
+	ownShellIDs     bool
+	mic             bool
 }
 
 // Option changes a Server before it starts.
@@ -121,6 +134,39 @@ func WithBasic() Option { return func(c *config) { c.basic = true } }
 // closed, and its NTLM context with it; the default is two minutes.
 func WithIdleConnections(d time.Duration) Option { return func(c *config) { c.idle = d } }
 
+// WithDeploymentID sets the stamp's deployment id, spelled as it is told: stamps
+// differ in upper and lower case. The default is a random one in lower case.
+func WithDeploymentID(id string) Option { return func(c *config) { c.deployment = id } }
+
+// Streams is how fragments lie in the Stream elements of a reply.
+type Streams string
+
+// The ways, of which Windows was only ever seen to use the first.
+const (
+	OneFragment    Streams = "one"      // each fragment in a Stream of its own
+	AllFragments   Streams = "together" // all fragments of a reply in one Stream
+	SplitFragments Streams = "split"    // each fragment cut over two Streams
+)
+
+// WithStreams sets how fragments lie in Streams.
+func WithStreams(how Streams) Option { return func(c *config) { c.streams = how } }
+
+// WithTimedOut200 sends the fault w:TimedOut with the HTTP status 200 instead of
+// 500, as one recording has it.
+func WithTimedOut200() Option { return func(c *config) { c.timedOut200 = true } }
+
+// WithSpacedBoundary writes "-- Encrypted Boundary", as Exchange does.
+func WithSpacedBoundary() Option { return func(c *config) { c.spaced = true } }
+
+// WithOwnShellIDs gives each shell another id than the one that was asked for,
+// which a host may do.
+func WithOwnShellIDs() Option { return func(c *config) { c.ownShellIDs = true } }
+
+// WithMIC refuses a login without a MIC. A client must send one to a host that
+// tells its time ([MS-NLMP] 3.1.5.1.2), as this one does; but hosts do not insist,
+// and gss-ntlmssp 1.2 sends none. A MIC that does not fit is always refused.
+func WithMIC() Option { return func(c *config) { c.mic = true } }
+
 // WithNow sets the clock by which shells grow idle and challenges are dated.
 func WithNow(now func() time.Time) Option { return func(c *config) { c.now = now } }
 
@@ -137,7 +183,7 @@ func NewServer(opts ...Option) *Server {
 // Start starts a server on a loopback address; port 0 is any free one.
 func Start(addr string, opts ...Option) (*Server, error) {
 	c := config{version: DefaultVersion, nodes: 4, addresses: 1, opening: 3, maxShells: 30, maxCommands: 1000,
-		idle: 2 * time.Minute, now: time.Now}
+		idle: 2 * time.Minute, now: time.Now, streams: OneFragment}
 	for _, o := range opts {
 		o(&c)
 	}
@@ -149,6 +195,8 @@ func Start(addr string, opts ...Option) (*Server, error) {
 		return nil, fmt.Errorf("a stamp has at least one node, not %d", c.nodes)
 	case c.addresses < 1 || c.addresses > 3:
 		return nil, fmt.Errorf("an endpoint has one to three addresses, not %d", c.addresses)
+	case c.streams != OneFragment && c.streams != AllFragments && c.streams != SplitFragments:
+		return nil, fmt.Errorf("streams %q is none of %s, %s, %s", c.streams, OneFragment, AllFragments, SplitFragments)
 	case c.opening != 2 && c.opening != 3:
 		return nil, fmt.Errorf("a pool opens in 2 or 3 replies, not %d", c.opening)
 	}
@@ -158,12 +206,18 @@ func Start(addr string, opts ...Option) (*Server, error) {
 	if _, err := psrp.ParseGUID(c.cloudID); err != nil {
 		return nil, fmt.Errorf("cloud id: %w", err)
 	}
+	if c.deployment == "" {
+		c.deployment = strings.ToLower(newGUID().String())
+	}
+	if _, err := psrp.ParseGUID(c.deployment); err != nil {
+		return nil, fmt.Errorf("deployment id: %w", err)
+	}
 	if c.password == "" {
 		c.password = rand.Text()
 	}
 	s := &Server{User: DefaultUser, Password: c.password, CloudID: c.cloudID, config: c,
-		released: make(chan struct{}), logged: make(chan struct{}), shells: map[string]*shell{}}
-	s.stamp = stamp{version: version, deployment: newGUID().String()}
+		released: make(chan struct{}), logged: make(chan struct{}), shells: map[string]*shell{}, conns: map[net.Conn]open{}}
+	s.stamp = stamp{version: version, deployment: c.deployment, finish: make(chan struct{})}
 	if c.tls {
 		if s.ca, err = newAuthority(); err != nil {
 			return nil, err
@@ -214,6 +268,13 @@ func (s *Server) newHTTP(address int) *http.Server {
 		IdleTimeout:       s.config.idle,
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only
 		ErrorLog:          quiet,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if delete(s.conns, c); state != http.StateClosed && state != http.StateHijacked {
+				s.conns[c] = open{address, state == http.StateIdle}
+			}
+		},
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, &connection{address: address})
 		},
@@ -265,6 +326,40 @@ func (s *Server) listenAgain() error {
 		s.serve(i, ln)
 	}
 	return errors.Join(failed...)
+}
+
+// reset resets the connections of an address.
+func (s *Server) reset(address int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, o := range s.conns {
+		if o.address != address {
+			continue
+		}
+		raw := c
+		if secured, ok := c.(*tls.Conn); ok {
+			raw = secured.NetConn()
+		}
+		if tcp, ok := raw.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = raw.Close()
+	}
+}
+
+// DropIdle closes the connections on which no request is under way, as a host does
+// that drops idle ones, and returns how many there were.
+func (s *Server) DropIdle() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for c, o := range s.conns {
+		if o.idle {
+			_ = c.Close()
+			n++
+		}
+	}
+	return n
 }
 
 // Close ends the server: connections are closed, pipelines and actions end where

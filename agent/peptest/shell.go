@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/azs-courier/azs-courier/agent/internal/psrp"
+	"github.com/azs-courier/azs-courier/agent/internal/psrp/clixml"
 )
 
 // Idle times of a shell, as Windows has them.
@@ -32,8 +33,9 @@ type shell struct {
 	out       psrp.Fragmenter
 	stream    // of the pool
 	commands  map[string]*command
-	changed   chan struct{} // closed at every change, then replaced
-	runspace  chan struct{} // holds one token: pipelines run one after another
+	cmdlets   map[string]string // by command id, also of commands that are gone
+	changed   chan struct{}     // closed at every change, then replaced
+	runspace  chan struct{}     // holds one token: pipelines run one after another
 	ctx       context.Context
 	terminate context.CancelCauseFunc
 }
@@ -58,8 +60,13 @@ type command struct {
 	in psrp.Defragmenter
 	stream
 	started bool
-	done    bool // STATE is in the queue, or was received
-	cancel  context.CancelCauseFunc
+	done    bool          // STATE is in the queue, or was received
+	endless Kind          // of output: Flood, Hoard or Chatter
+	hoarded psrp.Fragment // that came last of a Hoard
+	hostIn  psrp.Defragmenter
+	// answered is closed by the answer to the host call that is out.
+	answered chan struct{}
+	cancel   context.CancelCauseFunc
 }
 
 func (sh *shell) wake() {
@@ -100,7 +107,7 @@ func (s *Server) operate(ctx context.Context, conn *connection, e *envelope) ans
 		return s.create(conn, e)
 	}
 	sh := s.shells[e.shellID()]
-	if sh == nil {
+	if sh == nil || sh.address != conn.address { // each address is a machine of its own
 		return faultAnswer(codeSelectors, "")
 	}
 	if n := e.Header.MaxEnvelopeSize; n > 0 {
@@ -149,15 +156,21 @@ func (s *Server) create(conn *connection, e *envelope) answer {
 	if len(s.shells) >= s.config.maxShells {
 		return faultAnswer(codeMaxShells, "")
 	}
-	if s.shells[id.String()] != nil {
-		return faultAnswer(codeCannot, "The ShellId is in use. ")
+	for _, sh := range s.shells {
+		if sh.pool == id {
+			return faultAnswer(codeCannot, "The ShellId is in use. ")
+		}
 	}
 	creation, err := base64.StdEncoding.DecodeString(strings.TrimSpace(b.CreationXML))
 	if err != nil {
 		return faultAnswer(codeSchema, "")
 	}
-	sh := &shell{id: id.String(), address: conn.address, session: e.Header.SessionID, pool: id, used: s.config.now(), envelope: e.Header.MaxEnvelopeSize,
-		idle: max(minIdle, parseDuration(b.IdleTimeOut, defaultIdle)), commands: map[string]*command{},
+	name := id
+	if s.config.ownShellIDs {
+		name = newGUID()
+	}
+	sh := &shell{id: name.String(), address: conn.address, session: e.Header.SessionID, pool: id, used: s.config.now(), envelope: e.Header.MaxEnvelopeSize,
+		idle: max(minIdle, parseDuration(b.IdleTimeOut, defaultIdle)), commands: map[string]*command{}, cmdlets: map[string]string{},
 		changed: make(chan struct{}), runspace: make(chan struct{}, 1)}
 	if sh.envelope == 0 {
 		sh.envelope = 153600
@@ -204,6 +217,11 @@ func (s *Server) receive(ctx context.Context, conn *connection, sh *shell, e *en
 			return answer{}
 		case from.lastID == e.Header.MessageID:
 			return from.last
+		case c != nil && c.endless != "":
+			s.more(sh, c)
+			a := s.deliver(conn, sh, from, c, e)
+			from.lastID, from.last = e.Header.MessageID, a
+			return a
 		case len(from.queue) > 0 || c != nil && c.done:
 			a := s.deliver(conn, sh, from, c, e)
 			from.lastID, from.last = e.Header.MessageID, a
@@ -242,9 +260,18 @@ func (s *Server) deliver(conn *connection, sh *shell, from *stream, c *command, 
 			break
 		}
 	}
-	if len(taken) > 0 {
+	if len(taken) > 0 && (c == nil || c.endless == "") {
 		if f := s.strikeLocked(onStream, conn.address, "Receive", ""); f != nil {
-			taken = mangle(f.Kind, taken)
+			switch {
+			case c != nil && (f.Kind == Flood || f.Kind == Hoard || f.Kind == Chatter):
+				c.endless = f.Kind
+				taken, from.queue = nil, nil
+			case c != nil && f.Kind == NoState:
+				taken, from.queue = nil, nil
+				c.done = true
+			default:
+				taken = mangle(f.Kind, taken)
+			}
 		}
 	}
 	var b strings.Builder
@@ -253,14 +280,64 @@ func (s *Server) deliver(conn *connection, sh *shell, from *stream, c *command, 
 		attribute = ` CommandId="` + c.id + `"`
 	}
 	b.WriteString("<rsp:ReceiveResponse>")
-	for _, data := range taken {
+	for _, data := range s.config.streams.lay(taken) {
 		fmt.Fprintf(&b, `<rsp:Stream Name="stdout"%s>%s</rsp:Stream>`, attribute, base64.StdEncoding.EncodeToString(data))
 	}
-	if c != nil && c.done && len(from.queue) == 0 {
+	if c != nil && c.done && c.endless == "" && len(from.queue) == 0 {
 		fmt.Fprintf(&b, `<rsp:CommandState%s State="%s"><rsp:ExitCode>0</rsp:ExitCode></rsp:CommandState>`, attribute, stateDone)
 	}
 	b.WriteString("</rsp:ReceiveResponse>")
 	return ok(nsShell+"/ReceiveResponse", b.String())
+}
+
+// lay spreads fragments over Streams.
+func (how Streams) lay(fragments [][]byte) (streams [][]byte) {
+	for _, f := range fragments {
+		switch {
+		case how == AllFragments && len(streams) > 0:
+			streams[0] = append(streams[0], f...)
+		case how == SplitFragments:
+			streams = append(streams, f[:len(f)/2], f[len(f)/2:])
+		default:
+			streams = append(streams, append([]byte{}, f...))
+		}
+	}
+	return streams
+}
+
+// more adds to output that never ends.
+func (s *Server) more(sh *shell, c *command) {
+	id, _ := psrp.ParseGUID(c.id) // it was parsed before
+	switch c.endless {
+	case Hoard:
+		for range 16 {
+			if f := &c.hoarded; f.Blob == nil {
+				sh.out.Last++
+				*f = psrp.Fragment{ObjectID: sh.out.Last, Start: true, Blob: make([]byte, psrp.MaxFragment-psrp.HeaderLen)}
+			} else {
+				f.ID, f.Start = f.ID+1, false
+			}
+			c.queue = append(c.queue, fragment{data: c.hoarded.Append(nil)})
+		}
+		return
+	case Chatter:
+		sh.queueMessages(&c.stream, true, psrp.NewProgress(sh.pool, id, psrp.Progress{Activity: "Chatter", Status: "In progress", ParentID: -1, Percent: -1, SecondsRemaining: -1}))
+		return
+	}
+	if sh.envelope < 2<<20 { // whatever the client asked for
+		sh.envelope = 2 << 20
+	}
+	sh.queueMessages(&c.stream, true, psrp.NewOutput(sh.pool, id, clixml.String(strings.Repeat("a", 1<<20))))
+}
+
+// cmdletOf names the cmdlet of a command.
+func (s *Server) cmdletOf(shell, command string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sh := s.shells[shell]; sh != nil {
+		return sh.cmdlets[command]
+	}
+	return ""
 }
 
 func (s *Server) command(sh *shell, e *envelope) answer {
@@ -297,8 +374,12 @@ func (s *Server) sendInput(sh *shell, e *envelope) answer {
 		switch {
 		case err != nil || in.Name != "stdin" && in.Name != "pr":
 			return faultAnswer(codeSchema, "")
-		case in.Name == "pr": // answers to host calls; none is ever made
-			continue
+		case in.Name == "pr":
+			if c := sh.commands[strings.ToUpper(in.CommandID)]; c != nil {
+				err = s.hostAnswer(sh, c, data)
+			} else if in.CommandID != "" {
+				return faultAnswer(codeSelectors, "")
+			}
 		case in.CommandID == "":
 			err = s.poolInput(sh, data)
 		default:

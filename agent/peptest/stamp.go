@@ -33,12 +33,13 @@ type Stamp struct {
 	Shells        int    `json:"shells"`           // that are open
 }
 
-// stamp is guarded by Server.mu, its version and deployment never change.
+// stamp is guarded by Server.mu, its version, deployment and finish never change.
 type stamp struct {
 	version    version
 	deployment string
 	state      Stamp
 	action     string
+	finish     chan struct{} // closed by Finish
 }
 
 // Stamp returns the stamp's state now.
@@ -56,6 +57,20 @@ func (s *Server) change(f func(*Stamp)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(&s.stamp.state)
+}
+
+// Finish ends the time that the action in progress takes and that later ones would
+// take from now on, and says whether one is in progress. One that a fault holds
+// waits for [Server.Release] as well.
+func (s *Server) Finish() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.stamp.finish:
+	default:
+		close(s.stamp.finish)
+	}
+	return s.stamp.action != ""
 }
 
 // hold counts something in that waits for Release.
@@ -96,7 +111,7 @@ func stampInformation(p *pipeline, _ arguments) *psrp.ErrorRecord {
 	p.write(psrp.NewOutput(p.sh.pool, p.id, custom(
 		clixml.M("StampVersion", v),
 		text("CloudID", s.CloudID),
-		text("DeploymentID", strings.ToLower(s.stamp.deployment)),
+		text("DeploymentID", s.stamp.deployment),
 		clixml.M("NumberOfNodes", clixml.Int32(s.config.nodes)),
 		text("AADTenantID", ""),
 		text("RegionName", region),
@@ -258,6 +273,7 @@ func (s *Server) action(hold <-chan struct{}, done chan<- struct{}, finish func(
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-s.stamp.finish:
 	case <-s.ctx.Done():
 		return
 	}

@@ -37,9 +37,7 @@ func ctlCommand() *cli.Command {
 				Name:      "fail",
 				Usage:     "add a fault",
 				ArgsUsage: "KIND",
-				Description: "KIND is one of: refused black-hole drop-before drop-after cut unauthorized basic-only no-seal html redirect\n" +
-					"clear garbage bad-seal huge-length endless wrong-relates-to wsman-fault vanish truncated-fragment\n" +
-					"duplicate-fragment reordered-fragments deep-nesting error terminating busy hold. Examples:\n\n" +
+				Description: "KIND is one of:\n" + kinds() + ". Examples:\n\n" +
 					"peptest ctl fail --action Receive --skip 3 --times 1 drop-after\n" +
 					"peptest ctl fail --cmdlet New-RegistrationToken --text 'Cannot connect to `HOST01` to get hardware info' terminating\n" +
 					"peptest ctl fail --address 1 refused",
@@ -55,6 +53,8 @@ func ctlCommand() *cli.Command {
 			},
 			plain("clear", "remove every fault and let held cmdlets go on", http.MethodDelete, "/faults"),
 			plain("release", "let held cmdlets go on", http.MethodPost, "/release"),
+			plain("finish", "end the time that an activation or its removal takes", http.MethodPost, "/finish"),
+			plain("drop", "close the connections on which no request is under way", http.MethodPost, "/drop"),
 			plain("log", "print the exchanges so far as JSON", http.MethodGet, "/log"),
 			plain("state", "print the stamp's state as JSON", http.MethodGet, "/state"),
 			{
@@ -67,6 +67,23 @@ func ctlCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+// kinds are the kinds of faults, in lines.
+func kinds() string {
+	var b strings.Builder
+	line := 0
+	for _, k := range peptest.Kinds() {
+		if line+len(k) > 90 {
+			b.WriteByte('\n')
+			line = 0
+		} else if line > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(k))
+		line += len(k) + 1
+	}
+	return b.String()
 }
 
 func ctlFail(c *cli.Context) error {

@@ -54,6 +54,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			&cli.IntFlag{Name: "opening-receives", Value: 3, Usage: "in how many replies a session opens, 2 or 3; real hosts differ"},
 			&cli.IntFlag{Name: "max-shells", Value: 30, Usage: "sessions that may be open at a time"},
 			&cli.IntFlag{Name: "max-commands", Value: 1000, Usage: "commands of a session that may be open at a time"},
+			&cli.StringFlag{Name: "deployment-id", Usage: "deployment `GUID` of the stamp, spelled in upper or lower case as it shall be told (default: a new one)"},
+			&cli.StringFlag{Name: "streams", Value: string(peptest.OneFragment), Usage: "how PSRP fragments lie in the Streams of a reply: one, together, split"},
+			&cli.BoolFlag{Name: "timed-out-200", Usage: "send the fault w:TimedOut with HTTP status 200"},
+			&cli.BoolFlag{Name: "spaced-boundary", Usage: "write '-- Encrypted Boundary', as Exchange does"},
+			&cli.BoolFlag{Name: "own-shell-ids", Usage: "give sessions other ids than were asked for"},
+			&cli.BoolFlag{Name: "require-mic", Usage: "refuse a login without a MIC"},
+			&cli.StringSliceFlag{Name: "fail", Usage: "a fault of this `KIND` from the start, see 'peptest ctl fail --help'; may be repeated"},
 			&cli.BoolFlag{Name: "tls", Usage: "serve HTTPS with a certificate of an own CA"},
 			&cli.BoolFlag{Name: "basic", Usage: "accept Basic authentication too; needs --tls"},
 		},
@@ -79,6 +86,21 @@ func serve(c *cli.Context) error {
 		peptest.WithStampVersion(c.String("stamp-version"), c.Bool("stamp-version-string")), peptest.WithNodes(c.Int("nodes")),
 		peptest.WithCloudID(c.String("cloud-id")), peptest.WithActivation(c.Duration("activation")), peptest.WithAddresses(c.Int("addresses")),
 		peptest.WithOpeningReceives(c.Int("opening-receives")), peptest.WithQuota(c.Int("max-shells"), c.Int("max-commands")),
+	}
+	if id := c.String("deployment-id"); id != "" {
+		opts = append(opts, peptest.WithDeploymentID(id))
+	}
+	opts = append(opts, peptest.WithStreams(peptest.Streams(c.String("streams"))))
+	for name, o := range map[string]peptest.Option{"timed-out-200": peptest.WithTimedOut200(), "spaced-boundary": peptest.WithSpacedBoundary(), "own-shell-ids": peptest.WithOwnShellIDs(),
+		"require-mic": peptest.WithMIC()} {
+		if c.Bool(name) {
+			opts = append(opts, o)
+		}
+	}
+	for _, kind := range c.StringSlice("fail") {
+		if err := (peptest.Fault{Kind: peptest.Kind(kind)}).Valid(); err != nil {
+			return fault.New(fault.Usage, "--fail: %w", err).Hint("peptest ctl fail --help")
+		}
 	}
 	if c.Bool("tls") {
 		opts = append(opts, peptest.WithTLS())
@@ -107,6 +129,9 @@ func serve(c *cli.Context) error {
 		return fault.New(fault.Usage, "%w", err)
 	}
 	defer srv.Close()
+	for _, kind := range c.StringSlice("fail") {
+		srv.Fail(peptest.Fault{Kind: peptest.Kind(kind)})
+	}
 
 	out := endpoint{Addresses: srv.Addresses, User: srv.User, CloudID: srv.CloudID, PasswordFile: filepath.Join(dir, "password")}
 	files := map[string][]byte{out.PasswordFile: []byte(srv.Password + "\n")}

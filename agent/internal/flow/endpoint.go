@@ -106,7 +106,7 @@ func (e *Endpoint) Apply(ctx context.Context, key secret.Text, past Past) (strin
 	}
 	err = e.patiently(ctx, func() error {
 		err := s.NewActivation(ctx, key, pep.Watch{Progress: e.Tell, Begin: func(a pep.Attempt) error {
-			return past.Note(map[string]string{"address": a.Address, "session": a.Session, "shell": a.Shell, "pipeline": a.Pipeline})
+			return past.Note(map[string]string{"address": a.Address, "session": a.Session, "shell": a.Shell, "pool": a.Pool, "pipeline": a.Pipeline})
 		}})
 		if err == nil || pep.OutcomeUnknown(err) {
 			return err
@@ -126,7 +126,7 @@ func (e *Endpoint) Apply(ctx context.Context, key secret.Text, past Past) (strin
 
 // recover learns what became of an activation that an earlier run began.
 func (e *Endpoint) recover(ctx context.Context, past Past) (applied bool, err error) {
-	a := pep.Attempt{Address: past.Attempt["address"], Session: past.Attempt["session"], Shell: past.Attempt["shell"], Pipeline: past.Attempt["pipeline"]}
+	a := pep.Attempt{Address: past.Attempt["address"], Session: past.Attempt["session"], Shell: past.Attempt["shell"], Pool: past.Attempt["pool"], Pipeline: past.Attempt["pipeline"]}
 	switch e.Assume {
 	case "applied":
 		pep.Discard(ctx, e.Options, a)

@@ -222,7 +222,7 @@ func TestFollowFindsTheSessionGone(t *testing.T) {
 	wantGone(t, Follow(t.Context(), s.Options, a, activation, Watch{}))
 	wantGone(t, Follow(t.Context(), s.Options, a, activation, Watch{}))
 	// A journal that was edited.
-	for _, bad := range []Attempt{{a.Address, a.Session, "no guid", a.Pipeline}, {a.Address, a.Session, a.Shell, "no guid"}, {"", "", "", ""}} {
+	for _, bad := range []Attempt{{a.Address, a.Session, "no guid", "", a.Pipeline}, {a.Address, a.Session, a.Shell, "no guid", a.Pipeline}, {a.Address, a.Session, a.Shell, a.Pool, "no guid"}, {}} {
 		if err := Follow(t.Context(), s.Options, bad, activation, Watch{}); err == nil || IsRemote(err) {
 			t.Errorf("%+v: %v", bad, err)
 		}

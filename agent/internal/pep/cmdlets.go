@@ -28,7 +28,7 @@ type Stamp struct {
 
 // Stamp runs Get-AzureStackStampInformation.
 func (s *Session) Stamp(ctx context.Context) (Stamp, error) {
-	out, err := s.run(ctx, psrp.Command{Name: "Get-AzureStackStampInformation"}, Watch{})
+	out, err := s.run(ctx, psrp.Command{Name: "Get-AzureStackStampInformation"}, Watch{}, 0)
 	if err != nil {
 		return Stamp{}, err
 	}
@@ -71,7 +71,7 @@ func (s *Session) SetKeyPair(ctx context.Context, st Stamp) error {
 	if !st.keyPair() {
 		return nil
 	}
-	_, err := s.run(ctx, psrp.Command{Name: "Set-RegistrationKeyPair"}, Watch{})
+	_, err := s.run(ctx, psrp.Command{Name: "Set-RegistrationKeyPair"}, Watch{}, 0)
 	return err
 }
 
@@ -166,7 +166,7 @@ func (s *Session) NewToken(ctx context.Context, st Stamp, p TokenParameters) (se
 		for _, o := range params {
 			c.Parameters = append(c.Parameters, o.Parameter)
 		}
-		out, err := s.run(ctx, c, Watch{})
+		out, err := s.run(ctx, c, Watch{}, 0)
 		if err == nil {
 			token, err := one(out)
 			return token, version, err
@@ -229,21 +229,21 @@ func unknownParameter(err error) string {
 // ActivationTimeout is what the official module asks of New-AzureStackActivation.
 const ActivationTimeout = 30 * time.Minute
 
+const activationLimit = ActivationTimeout + 5*time.Minute
+
 // NewActivation runs New-AzureStackActivation. When it returns an error that
 // [OutcomeUnknown] reports, the stamp may be activated or still activating.
 func (s *Session) NewActivation(ctx context.Context, key secret.Text, w Watch) error {
-	ctx, cancel := context.WithTimeout(ctx, ActivationTimeout+5*time.Minute)
-	defer cancel()
 	_, err := s.run(ctx, psrp.Command{Name: "New-AzureStackActivation", Parameters: []psrp.Parameter{
 		psrp.Param("ActivationKey", key.Reveal()),
 		psrp.Number("TimeoutInSeconds", int32(ActivationTimeout/time.Second)),
-	}}, w)
+	}}, w, or(s.options.Limits.Activation, activationLimit))
 	return err
 }
 
 // RemoveActivation runs Remove-AzureStackActivation.
 func (s *Session) RemoveActivation(ctx context.Context, w Watch) error {
-	_, err := s.run(ctx, psrp.Command{Name: "Remove-AzureStackActivation"}, w)
+	_, err := s.run(ctx, psrp.Command{Name: "Remove-AzureStackActivation"}, w, or(s.options.Limits.Activation, activationLimit))
 	return err
 }
 
@@ -253,7 +253,7 @@ func (s *Session) SaveHCILicense(ctx context.Context, st Stamp, license secret.T
 	if !st.keyPair() {
 		return fault.New(fault.Usage, "licenses are known on stamps of more than one node after version %s; this one has %d and is %s", afterKeyPair, st.Nodes, st.Version)
 	}
-	_, err := s.run(ctx, psrp.Command{Name: "Save-HCILicense", Parameters: []psrp.Parameter{psrp.Param("License", license.Reveal())}}, Watch{})
+	_, err := s.run(ctx, psrp.Command{Name: "Save-HCILicense", Parameters: []psrp.Parameter{psrp.Param("License", license.Reveal())}}, Watch{}, 0)
 	return err
 }
 

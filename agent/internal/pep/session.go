@@ -22,6 +22,7 @@ import (
 
 	"github.com/azs-courier/azs-courier/agent/internal/psrp"
 	"github.com/azs-courier/azs-courier/agent/internal/psrp/clixml"
+	"github.com/azs-courier/azs-courier/agent/internal/wsman"
 	"github.com/azs-courier/azs-courier/shared/fault"
 )
 
@@ -31,12 +32,40 @@ const (
 	Pause    = 10 * time.Second
 )
 
+// Limits are how long the parts of a session may last; a zero is the default. An
+// endpoint that answers for ever and never comes to an end is left when the limit
+// is over.
+type Limits struct {
+	Operation  time.Duration // the endpoint may keep a Receive open; 60 s
+	Slack      time.Duration // an answer may come this much later; 30 s
+	Opening    time.Duration // of a session on one address; 3 min, as Windows' own client has it
+	Command    time.Duration // 15 min
+	Activation time.Duration // and its removal; the 30 min that it is given and 5 more
+	Grace      time.Duration // to end a command in order when its limit is over; 30 s
+}
+
+func or(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// within limits ctx; its cause then says what took too long.
+func within(ctx context.Context, d time.Duration, what string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, fault.New(fault.Unreachable, "%s did not come to its end within %s", what, d))
+}
+
 // Conn is a connection to one address: a shell that does not exist yet.
 type Conn interface {
 	psrp.Shell
 	// SessionID is the WSMan session, which a later connection must give to take
 	// a shell up again.
 	SessionID() string
+	// ShellID is the shell's name on the endpoint.
+	ShellID() string
+	// SetTiming is called before the first request.
+	SetTiming(wsman.Timing)
 	// Abandon ends the connection and leaves the shell on the endpoint.
 	Abandon()
 	// Resume takes up a shell that an earlier session made and lost.
@@ -51,8 +80,19 @@ type Options struct {
 	Addresses []string // HOST or HOST:PORT, tried in turn
 	Dial      Dialer
 	Random    io.Reader
-	Sleep     func(context.Context, time.Duration) error
-	Say       func(format string, args ...any) // one line for each thing tried; may be nil
+	Sleep     func(context.Context, time.Duration) error // between attempts and between resends
+	Say       func(format string, args ...any)           // one line for each thing tried; may be nil
+	Limits    Limits
+}
+
+// dial connects to an address under the limits.
+func (o Options) dial(ctx context.Context, address, sessionID string) (Conn, error) {
+	conn, err := o.Dial(ctx, address, sessionID)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetTiming(wsman.Timing{Operation: o.Limits.Operation, Slack: o.Limits.Slack, Sleep: o.Sleep})
+	return conn, nil
 }
 
 // Session is an open runspace on one of the addresses. It is for one goroutine.
@@ -68,12 +108,13 @@ type Session struct {
 type Attempt struct {
 	Address  string
 	Session  string // WSMan session
-	Shell    string // runspace pool and shell
+	Shell    string // as the endpoint named it
+	Pool     string // runspace pool; "" is that of the shell's name
 	Pipeline string
 }
 
 func (s *Session) attempt(id psrp.GUID) Attempt {
-	return Attempt{s.address, s.conn.SessionID(), s.pool.ID().String(), id.String()}
+	return Attempt{s.address, s.conn.SessionID(), s.conn.ShellID(), s.pool.ID().String(), id.String()}
 }
 
 func (s *Session) say(format string, args ...any) {
@@ -129,7 +170,9 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 }
 
 func open(ctx context.Context, o Options, address string) (*Session, error) {
-	conn, err := o.Dial(ctx, address, "")
+	ctx, cancel := within(ctx, or(o.Limits.Opening, 3*time.Minute), "the opening of a session")
+	defer cancel()
+	conn, err := o.dial(ctx, address, "")
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +180,7 @@ func open(ctx context.Context, o Options, address string) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	pool.Grace = o.Limits.Grace
 	if err := pool.Open(ctx); err != nil {
 		return nil, err
 	}
@@ -155,8 +199,10 @@ func (s *Session) Close(ctx context.Context) error {
 	return s.pool.Close(ctx)
 }
 
-// run runs one command.
-func (s *Session) run(ctx context.Context, c psrp.Command, w Watch) ([]clixml.Value, error) {
+// run runs one command, no longer than the limit; 0 is that of short ones.
+func (s *Session) run(ctx context.Context, c psrp.Command, w Watch, limit time.Duration) ([]clixml.Value, error) {
+	ctx, cancel := within(ctx, or(limit, or(s.options.Limits.Command, 15*time.Minute)), c.Name)
+	defer cancel()
 	out, err := s.pool.Run(ctx, c, w.handlers(s))
 	var unknown *psrp.UnknownOutcome
 	s.kept = s.kept || (w.Begin != nil && errors.As(err, &unknown))
@@ -182,14 +228,19 @@ func (s *Session) told(err error) error {
 // earlier run had received is gone. A nil error therefore means that the command
 // came to its end and that no error was seen by this run.
 func Follow(ctx context.Context, o Options, a Attempt, command string, w Watch) error {
-	conn, err := o.Dial(ctx, a.Address, a.Session)
+	ctx, cancel := within(ctx, or(o.Limits.Activation, activationLimit), command)
+	defer cancel()
+	conn, err := o.dial(ctx, a.Address, a.Session)
 	if err != nil {
 		return err
 	}
 	if err := conn.Resume(ctx, a.Shell); err != nil {
 		return err
 	}
-	shell, err := psrp.ParseGUID(a.Shell)
+	if a.Pool == "" {
+		a.Pool = a.Shell
+	}
+	id, err := psrp.ParseGUID(a.Pool)
 	if err != nil {
 		return fault.New(fault.Refused, "stored session: %w", err)
 	}
@@ -197,7 +248,8 @@ func Follow(ctx context.Context, o Options, a Attempt, command string, w Watch) 
 	if err != nil {
 		return fault.New(fault.Refused, "stored session: %w", err)
 	}
-	s := &Session{address: a.Address, conn: conn, pool: psrp.Attach(conn, shell), options: o}
+	s := &Session{address: a.Address, conn: conn, pool: psrp.Attach(conn, id), options: o}
+	s.pool.Grace = o.Limits.Grace
 	defer s.Close(ctx)
 	_, err = s.pool.Follow(ctx, pipeline, command, w.handlers(s))
 	if errors.Is(err, psrp.ErrUnseen) {
@@ -212,7 +264,9 @@ func Follow(ctx context.Context, o Options, a Attempt, command string, w Watch) 
 // session that is gone already is no error, and one that cannot be reached ends by
 // itself within the hour.
 func Discard(ctx context.Context, o Options, a Attempt) {
-	conn, err := o.Dial(ctx, a.Address, a.Session)
+	ctx, cancel := within(ctx, or(o.Limits.Opening, 3*time.Minute), "the end of a session")
+	defer cancel()
+	conn, err := o.dial(ctx, a.Address, a.Session)
 	if err != nil {
 		return
 	}

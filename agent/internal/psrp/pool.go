@@ -42,7 +42,8 @@ func (e *RemoteError) Error() string {
 		what = "the runspace pool"
 	}
 	s := fmt.Sprintf("%s failed on the endpoint: %s", what, strings.TrimSpace(r.Message))
-	if r.FullyQualifiedErrorID != "" {
+	// What a script throws has its own text as its id.
+	if id := strings.TrimSpace(r.FullyQualifiedErrorID); id != "" && id != strings.TrimSpace(r.Message) {
 		s += fmt.Sprintf(" (%s)", r.FullyQualifiedErrorID)
 	}
 	if more := len(e.Records) - 1; more > 0 {
@@ -96,6 +97,10 @@ type Handlers struct {
 // Pool is a runspace pool of one runspace on an endpoint. It is for one
 // goroutine. Make it with [NewPool] and [Pool.Open], or with [Attach].
 type Pool struct {
+	// Grace is for the end of a pipeline and for cleaning up after the context has
+	// ended; 0 is the constant [Grace].
+	Grace time.Duration
+
 	shell  Shell
 	random io.Reader
 	id     GUID
@@ -203,7 +208,7 @@ func (p *Pool) open(ctx context.Context) error {
 // Close deletes the shell, and with it whatever runs there. It works for
 // [Grace] longer than ctx.
 func (p *Pool) Close(ctx context.Context) error {
-	ctx, cancel := linger(ctx)
+	ctx, cancel := p.linger(ctx)
 	defer cancel()
 	return p.shell.Delete(ctx)
 }
@@ -242,7 +247,7 @@ func (p *Pool) Run(ctx context.Context, c Command, h Handlers) ([]clixml.Value, 
 // start sends the CREATE_PIPELINE. The caller's cancellation does not cut a
 // message in half: its fragments are sent within the grace time.
 func (p *Pool) start(ctx context.Context, id GUID, c Command) error {
-	ctx, cancel := linger(ctx)
+	ctx, cancel := p.linger(ctx)
 	defer cancel()
 	fragments := p.out.Split(NewCreatePipeline(p.id, id, c).Encode())
 	err := p.shell.Command(ctx, id.String(), fragments[0])
@@ -310,7 +315,7 @@ func (p *Pool) follow(ctx context.Context, id GUID, name string, h Handlers) ([]
 // until they are terminated. The pipeline has ended or cannot be followed any
 // more, so a failure changes nothing; deleting the shell frees it as well.
 func (p *Pool) terminate(ctx context.Context, id GUID) {
-	ctx, cancel := linger(ctx)
+	ctx, cancel := p.linger(ctx)
 	defer cancel()
 	_ = p.shell.Signal(ctx, id.String(), SignalTerminate)
 }
@@ -335,7 +340,7 @@ type follower struct {
 // run receives until the pipeline's final state. When ctx ends it sends ctrl_c
 // beside the waiting Receive and goes on receiving for the grace time.
 func (f *follower) run(ctx context.Context) (PipelineState, error) {
-	life, end := linger(ctx)
+	life, end := f.pool.linger(ctx)
 	stopping := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
 		defer close(stopping)
@@ -500,15 +505,19 @@ func (p *Pool) check(m Message) error {
 	return nil
 }
 
-// linger returns a context that ends [Grace] after ctx does. The function that
-// ends it may be called from several goroutines, and more than once.
-func linger(ctx context.Context) (context.Context, context.CancelFunc) {
+// linger returns a context that ends the grace time after ctx does. The function
+// that ends it may be called from several goroutines, and more than once.
+func (p *Pool) linger(ctx context.Context) (context.Context, context.CancelFunc) {
+	grace := p.Grace
+	if grace == 0 {
+		grace = Grace
+	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var timer *time.Timer
 	armed := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
 		defer close(armed)
-		timer = time.AfterFunc(Grace, cancel)
+		timer = time.AfterFunc(grace, cancel)
 	})
 	return life, func() {
 		if !unhook() {

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -59,7 +60,8 @@ type Shell struct {
 
 	sessionID string // GUID, upper case
 	shellID   string
-	timeout   time.Duration
+	timeout   time.Duration // of an operation, at the endpoint
+	slack     time.Duration
 	size      int
 
 	main line
@@ -86,15 +88,35 @@ func New(dial func() (Poster, error), random io.Reader, sessionID string) (*Shel
 		}
 		sessionID = id.String()
 	}
-	return &Shell{dial: dial, random: random, sessionID: sessionID, timeout: OperationTimeout, size: firstEnvelope, pause: pause}, nil
+	return &Shell{dial: dial, random: random, sessionID: sessionID, timeout: OperationTimeout, slack: Slack, size: firstEnvelope, pause: pause}, nil
 }
 
 // SessionID names the WSMan session.
 func (s *Shell) SessionID() string { return s.sessionID }
 
-// SetOperationTimeout changes how long the endpoint may keep a Receive open, whole
-// seconds.
-func (s *Shell) SetOperationTimeout(d time.Duration) { s.timeout = d }
+// ShellID names the shell as the endpoint does, which need not be the id that was
+// asked for. It is "" where there is none.
+func (s *Shell) ShellID() string { return s.shellID }
+
+// Timing is how long the parts of an exchange last; a zero is the default.
+type Timing struct {
+	Operation time.Duration                              // how long the endpoint may keep a Receive open; [OperationTimeout]
+	Slack     time.Duration                              // how much longer an answer is waited for; [Slack]
+	Sleep     func(context.Context, time.Duration) error // between resends
+}
+
+// SetTiming changes the timing, before the first request.
+func (s *Shell) SetTiming(t Timing) {
+	if t.Operation > 0 {
+		s.timeout = t.Operation
+	}
+	if t.Slack > 0 {
+		s.slack = t.Slack
+	}
+	if t.Sleep != nil {
+		s.pause = t.Sleep
+	}
+}
 
 // Create makes the shell. If it is not certain that there is none after a
 // failure, Delete will try the id that was asked for.
@@ -347,8 +369,8 @@ func (s *Shell) post(ctx context.Context, l *line, req request) (*reply, error) 
 		}
 		req.shellID = s.shellID
 	}
-	deadline, cancel := context.WithTimeoutCause(ctx, s.timeout+Slack,
-		fault.New(fault.Unreachable, "the endpoint did not answer within %s", s.timeout+Slack))
+	deadline, cancel := context.WithTimeoutCause(ctx, s.timeout+s.slack,
+		fault.New(fault.Unreachable, "the endpoint did not answer within %s", s.timeout+s.slack))
 	defer cancel()
 	e := envelope{to: l.poster.URL(), sessionID: "uuid:" + s.sessionID, maxEnvelope: s.size, timeout: duration(s.timeout)}
 	data, status, err := l.poster.PostContext(deadline, e.marshal(req))
@@ -372,5 +394,7 @@ func (s *Shell) post(ctx context.Context, l *line, req request) (*reply, error) 
 	return r, nil
 }
 
-// duration spells whole seconds as xs:duration.
-func duration(d time.Duration) string { return fmt.Sprintf("PT%dS", int(d/time.Second)) }
+// duration spells seconds as xs:duration, such as PT60S.
+func duration(d time.Duration) string {
+	return "PT" + strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "S"
+}
