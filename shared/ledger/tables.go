@@ -128,6 +128,7 @@ var notes = []struct{ name, meaning string }{
 	{"activating", "an activation begins on the stamp, or failed; data names its session"},           // 25
 	{"stamp-info", "the stamp told its version and its nodes"},                                       // 26
 	{"evidence", "an evidence page was printed"},                                                     // 27
+	{"sealing", "an answer took its number; data: seq-out"},                                          // 28
 }
 
 func findState(role Role, event string) (state, bool) {

@@ -212,7 +212,7 @@ func (r *registering) one(ctx context.Context, w work) (result, error) {
 	if r.c.Bool("dry-run") {
 		p, err := r.plan(ctx, w)
 		if err == nil {
-			res.Registration, res.Requests = p.ID.String(), p.Writes
+			res.Registration, res.Requests = p.ID.String(), p.Writes()
 		}
 		return res, err
 	}
@@ -290,7 +290,7 @@ func (r *registering) plainKey(ctx context.Context, p *flow.Plan, out *flow.Outc
 	key := out.Key
 	if key == nil {
 		var err error
-		if key, err = r.relay.PlainKey(ctx, p); err != nil {
+		if key, err = r.relay.PlainKey(ctx, p.ID); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,9 @@
-// Package flow holds the use cases of azs-relay: register what a request asks
-// for, answer it, and close the trip when the receipt comes.
+// Package flow holds the use cases of azs-relay: do what a request asks for
+// (register, renew, unregister), answer it, and close the trip when the receipt
+// comes; move a registration; tell what is registered and when its key ends.
 //
-// A use case knows no flag and no terminal. Every step that changes something in
+// A use case knows no flag and no terminal. Each is a [Plan] first: a numbered
+// list of what is left to do, made by reading alone. Every step that changes something in
 // Azure is safe to repeat, and what it led to is journaled before the next one,
 // so that a run that was killed anywhere is finished by running the same command
 // again: it ends in the same single registration and the same answer bundle.
@@ -24,7 +26,7 @@ import (
 	"github.com/azs-courier/azs-courier/shared/trust"
 )
 
-// ResourceManager is what a registration needs of Azure; [azure.Client] is it.
+// ResourceManager is what the use cases need of Azure; [azure.Client] is it.
 type ResourceManager interface {
 	Cloud() azure.Cloud
 	Subscription(ctx context.Context, idOrName string) (azure.Subscription, error)
@@ -39,6 +41,13 @@ type ResourceManager interface {
 	PutLock(ctx context.Context, id azure.RegistrationID) (azure.Lock, error)
 	ActivationKey(ctx context.Context, id azure.RegistrationID) (secret.Text, error)
 	ReadBack(ctx context.Context, id azure.RegistrationID, cloudID string) (azure.Registration, error)
+	Registration(ctx context.Context, id azure.RegistrationID) (azure.Registration, bool, error)
+	DeleteRegistration(ctx context.Context, id azure.RegistrationID) error
+	Lock(ctx context.Context, id azure.RegistrationID) (azure.Lock, bool, error)
+	DeleteLock(ctx context.Context, id azure.RegistrationID) error
+	Locks(ctx context.Context, s azure.Scope) ([]azure.PlacedLock, error)
+	ValidateMove(ctx context.Context, id azure.RegistrationID, target azure.GroupID) error
+	Move(ctx context.Context, id azure.RegistrationID, target azure.GroupID) (azure.RegistrationID, error)
 }
 
 // Relay is one side of the gap at work. Identity and Peers are needed only for
@@ -53,6 +62,9 @@ type Relay struct {
 	Rand     io.Reader
 	Say      func(format string, args ...any) // one line for each step
 }
+
+// operationMove is what no request can ask for.
+const operationMove = "move"
 
 // The names under which a trip's facts stand in the journal.
 const (
@@ -78,6 +90,10 @@ const (
 	dataKey            = "key-sha256"
 	dataKeyExpires     = "key-expires"
 	dataReason         = "reason"
+	dataOperation      = "operation" // register when it is missing
+	dataOld            = "old-registration-id"
+	dataMoveTo         = "move-to" // registration id
+	dataMoved          = "moved"   // "true" when a move came to its end
 )
 
 // Job is a request that was checked and may be acted on.
@@ -89,8 +105,12 @@ type Job struct {
 	Ask      *bundle.Request
 	Token    *official.Token
 	Received time.Time
+	To       Target      // of a move
 	Known    ledger.Trip // as it stood in the journal; its State is "" when new
 }
+
+// Forced reports whether the operator asks for a removal and no agent does.
+func (j *Job) Forced() bool { return j.Ask.Operation == bundle.Unregister && j.Manifest == nil }
 
 // Read opens a request bundle and checks it, without writing anything.
 func (r *Relay) Read(raw []byte) (*Job, error) {
@@ -115,12 +135,18 @@ func (r *Relay) Read(raw []byte) (*Job, error) {
 		return nil, err
 	}
 	j.Ask = body.Content.(*bundle.Request)
-	if j.Ask.Operation != bundle.Register {
-		return nil, fault.New(fault.NotForUs, "request %s asks to %s, this command registers", m.Bundle, j.Ask.Operation).Hint("azs-relay inspect BUNDLE")
-	}
 	payload, err := body.Payload()
 	if err != nil {
 		return nil, fault.New(fault.Refused, "request %s: %w", m.Bundle, err)
+	}
+	if j.Ask.Operation == bundle.Unregister {
+		switch {
+		case len(payload) != 0:
+			return nil, fault.New(fault.Refused, "request %s asks to unregister and holds %d bytes of a token", m.Bundle, len(payload))
+		case j.Ask.CloudID == "":
+			return nil, fault.New(fault.Refused, "request %s asks to unregister and names no cloud id", m.Bundle)
+		}
+		return j, r.current(j)
 	}
 	if j.Token, err = official.ReadToken(payload); err != nil {
 		return nil, err
@@ -175,21 +201,48 @@ func (r *Relay) ReadToken(raw []byte) (*Job, error) {
 	return j, nil
 }
 
-// admit writes down that a request came and what it asks for.
-func (r *Relay) admit(j *Job) error {
+// admit writes down that a job came and what it asks for, before anything is
+// done for it.
+func (r *Relay) admit(p *Plan) error {
+	j := p.Job
+	if j.Ask.Operation == operationMove {
+		if j.Known.State == "" {
+			if _, err := r.Ledger.Append(ledger.Moving, j.Trip, map[string]string{
+				dataOperation: operationMove, dataCloudID: j.Ask.CloudID, dataRegistrationID: p.ID.String(), dataMoveTo: p.To.String(),
+				dataSubscription: p.To.Subscription().String(), dataReceived: clock.Format(j.Received),
+			}); err != nil {
+				return err
+			}
+		}
+		j.Known, _ = r.Ledger.Trip(j.Trip)
+		return nil
+	}
 	if j.Known.State == "" {
-		data := map[string]string{dataCloudID: j.Ask.CloudID, dataDigest: j.Digest.String(), dataReceived: clock.Format(j.Received), dataToken: j.Ask.TokenSHA256.String()}
+		data := map[string]string{dataOperation: j.Ask.Operation, dataCloudID: j.Ask.CloudID, dataReceived: clock.Format(j.Received)}
+		if !j.Digest.IsZero() {
+			data[dataDigest] = j.Digest.String()
+		}
+		if !j.Ask.TokenSHA256.IsZero() {
+			data[dataToken] = j.Ask.TokenSHA256.String()
+		}
 		if j.Manifest != nil {
 			data[dataPair], data[dataSeqIn] = j.Manifest.Pair.String(), strconv.FormatUint(j.Manifest.Seq, 10)
 			data[dataAgent] = j.Peer.Label()
 			data[dataCreated], data[dataExpires] = clock.Format(j.Manifest.Created), clock.Format(j.Manifest.Expires)
+		}
+		if j.Forced() {
+			data[dataRegistrationID] = p.ID.String()
 		}
 		if _, err := r.Ledger.Append(ledger.Seen, j.Trip, data); err != nil {
 			return err
 		}
 	}
 	if j.Known.State == "" || j.Known.State == ledger.Seen {
-		if _, err := r.Ledger.Append(ledger.Admitted, j.Trip, map[string]string{dataCloudID: j.Ask.CloudID, dataBilling: j.Ask.BillingModel}); err != nil {
+		data := map[string]string{dataCloudID: j.Ask.CloudID, dataBilling: j.Ask.BillingModel}
+		if p.Old != nil {
+			data[dataOld] = p.Old.ID.String()
+		}
+		if _, err := r.Ledger.Append(ledger.Admitted, j.Trip, data); err != nil {
 			return err
 		}
 	}
@@ -223,7 +276,11 @@ func (r *Relay) Close(raw []byte) (ledger.Trip, *bundle.Receipt, error) {
 		return trip, nil, err
 	}
 	rec := body.Content.(*bundle.Receipt)
-	if rec.KeySHA256.String() != trip.Data[dataKey] || rec.CloudID != trip.Data[dataCloudID] {
+	key := "" // a removal has none
+	if !rec.KeySHA256.IsZero() {
+		key = rec.KeySHA256.String()
+	}
+	if key != trip.Data[dataKey] || rec.CloudID != trip.Data[dataCloudID] {
 		return trip, nil, fault.New(fault.NotForUs, "receipt %s tells of another activation key or stamp than the answer to request %s", m.Bundle, trip.ID)
 	}
 	if trip.State == ledger.Closed {

@@ -37,8 +37,10 @@ func TestARequestThatIsRefused(t *testing.T) {
 	}{
 		{"unknown agent", func(t *testing.T) []byte { return stranger(t, out).request(t, spec(1), nil) }, fault.NotForUs, "no pinned peer has that key"},
 		{"for another relay", change(func(a *ask) { a.to = elsewhere.agent.relay }), fault.NotForUs, ""},
-		{"unregister", change(func(a *ask) { a.request.Operation = bundle.Unregister; a.draft.Payload = nil }), fault.NotForUs, "asks to unregister"},
-		{"renew", change(func(a *ask) { a.request.Operation = bundle.Renew }), fault.NotForUs, "asks to renew"},
+		{"a removal with a token", change(func(a *ask) { a.request.Operation = bundle.Unregister }), fault.Refused, "asks to unregister and holds"},
+		{"a removal of nobody", change(func(a *ask) {
+			a.request.Operation, a.request.CloudID, a.draft.Payload = bundle.Unregister, "", nil
+		}), fault.Refused, "names no cloud id"},
 		{"another token", change(func(a *ask) { a.draft.Payload = []byte(token2) }), fault.Refused, "the request says"},
 		{"token of another stamp", change(func(a *ask) { a.draft.Payload = []byte(token2); a.request.TokenSHA256 = bundle.Sum([]byte(token2)) }), fault.NotForUs, "its registration token for"},
 		{"token with a line end", change(func(a *ask) {
@@ -131,7 +133,7 @@ func TestAFailedRequestIsNotTakenUpOverANewerOne(t *testing.T) {
 	older, other := out.agent.request(t, spec(1), nil), out.agent.request(t, spec(2), nil)
 	for _, raw := range [][]byte{older, other} {
 		j := out.mustRead(t, raw)
-		if err := out.admit(j); err != nil { // as after a kill before the registration
+		if err := out.admit(&Plan{Job: j}); err != nil { // as after a kill before the registration
 			t.Fatal(err)
 		}
 	}

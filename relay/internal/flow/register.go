@@ -2,10 +2,7 @@ package flow
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"strconv"
 	"strings"
 
 	"github.com/azs-courier/azs-courier/relay/internal/azure"
@@ -13,13 +10,10 @@ import (
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/ledger"
-	"github.com/azs-courier/azs-courier/shared/medium"
-	"github.com/azs-courier/azs-courier/shared/official"
-	"github.com/azs-courier/azs-courier/shared/secret"
 )
 
-// Order is where the operator wants the registration. What the request expects
-// must agree; what neither says has the official default.
+// Order is where the operator wants the registration, and how. What the request
+// expects must agree; what neither says has the official default.
 type Order struct {
 	Subscription       string // id or display name
 	Name               string // "" is what the request expects, else AzureStack-<cloud id>
@@ -27,50 +21,92 @@ type Order struct {
 	Location           string // of a group that must be created; "" is the cloud's default
 	NoProviderRegister bool
 	NoLock             bool
+
+	// Of renewals only.
+	FromSubscription string // where the old registration is, when it is in another one
+	NameSuffix       string // a new unique name is made with it, for the capacity rule
+	InPlace          bool   // update the registration instead of deleting and making it anew
 }
 
-// Plan is where a job goes and what has to be sent for it, after everything that
-// can be read has been read.
-type Plan struct {
-	Job          *Job
-	Subscription azure.Subscription
-	ID           azure.RegistrationID
-	Writes       []azure.Request // exactly what Run will send
-	Warnings     []string
-
-	registerProvider, waitProvider, createGroup, lock bool
-	location                                          string
-}
-
-// Plan reads what stands in Azure and decides what to send. It changes nothing,
-// here or there.
-func (r *Relay) Plan(ctx context.Context, j *Job, o Order) (*Plan, error) {
-	want := o.Subscription
-	if want == "" {
-		want = j.Ask.ExpectSubscription
+// planRegister plans a registration or a renewal.
+func (r *Relay) planRegister(ctx context.Context, p *Plan) error {
+	if err := p.checkOrder(); err != nil {
+		return err
 	}
-	if want == "" {
-		return nil, fault.New(fault.Usage, "neither the request nor the command says in which subscription to register").Hint("azs-relay register … --subscription SUBSCRIPTION")
+	if err := r.subscription(ctx, p); err != nil {
+		return err
 	}
-	p := &Plan{Job: j, lock: !o.NoLock}
-	var err error
-	if p.Subscription, err = r.Azure.Subscription(ctx, want); err != nil {
-		return nil, err
-	}
-	if err := p.place(o); err != nil {
-		return nil, err
-	}
-	if !p.Subscription.Enabled() {
-		return nil, fault.New(fault.Permanent, "subscription %s (%q) is %s and takes no changes", p.Subscription.ID, p.Subscription.Name, p.Subscription.State)
+	if err := p.place(p.order); err != nil {
+		return err
 	}
 	if q := p.Subscription.QuotaID; q != "" && !strings.HasPrefix(q, "EnterpriseAgreement") {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("subscription %q is of offer %s; disconnected registration is documented for Enterprise Agreement only", p.Subscription.Name, q))
+		p.warn("subscription %q is of offer %s; disconnected registration is documented for Enterprise Agreement only", p.Subscription.Name, q)
 	}
-	if err := r.survey(ctx, p, o); err != nil {
-		return nil, err
+	if err := r.survey(ctx, p, p.order); err != nil {
+		return err
 	}
-	p.write(r.Requests)
-	return p, nil
+	if err := r.elsewhere(ctx, p); err != nil {
+		return err
+	}
+	known := p.Job.Known
+	if isRegistered(known.State) && !strings.EqualFold(known.Data[dataRegistrationID], p.ID.String()) {
+		return fault.New(fault.NotForUs, "request %s was registered already as %s, not as %s", p.Job.Trip, known.Data[dataRegistrationID], p.ID)
+	}
+	if err := r.renewal(ctx, p); err != nil {
+		return err
+	}
+	return r.registerSteps(p)
+}
+
+func (p *Plan) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (p *Plan) note(format string, args ...any) {
+	p.Notes = append(p.Notes, fmt.Sprintf(format, args...))
+}
+
+func isRegistered(state string) bool {
+	return state == ledger.Registered || state == ledger.Answered || state == ledger.Closed
+}
+
+// renewing reports whether what Azure holds of the stamp is still the old
+// registration. From the state removed on it is the new one.
+func (p *Plan) renewing() bool {
+	s := p.Job.Known.State
+	return p.Job.Ask.Operation == bundle.Renew && (s == "" || s == ledger.Seen || s == ledger.Admitted)
+}
+
+// checkOrder refuses orders that only a renewal can follow.
+func (p *Plan) checkOrder() error {
+	o := p.order
+	switch {
+	case p.Job.Ask.Operation != bundle.Renew && (o.FromSubscription != "" || o.NameSuffix != "" || o.InPlace):
+		return fault.New(fault.Usage, "request %s is no renewal: --from-subscription, --name-suffix-on-renewal and --in-place are for renewals", p.Job.Trip).
+			Hint("azs-relay inspect REQUEST   # shows what the request asks for")
+	case o.InPlace && (o.FromSubscription != "" || o.NameSuffix != ""):
+		return fault.New(fault.Usage, "--in-place keeps name and subscription, --from-subscription and --name-suffix-on-renewal change them")
+	}
+	return nil
+}
+
+// subscription reads the subscription that the order or the request names; one
+// that takes no changes is refused.
+func (r *Relay) subscription(ctx context.Context, p *Plan) (err error) {
+	want := p.order.Subscription
+	if want == "" {
+		want = p.Job.Ask.ExpectSubscription
+	}
+	if want == "" {
+		return fault.New(fault.Usage, "neither the request nor the command says in which subscription to register").Hint("azs-relay register … --subscription SUBSCRIPTION")
+	}
+	if p.Subscription, err = r.Azure.Subscription(ctx, want); err != nil {
+		return err
+	}
+	if !p.Subscription.Enabled() {
+		return fault.New(fault.Permanent, "subscription %s (%q) is %s and takes no changes", p.Subscription.ID, p.Subscription.Name, p.Subscription.State)
+	}
+	return nil
 }
 
 // place names the registration and refuses what the request does not expect.
@@ -103,6 +139,9 @@ func (p *Plan) place(o Order) error {
 	}
 	if name == "" {
 		return fault.New(fault.Usage, "the registration token is opaque, so the registration needs a name").Hint("azs-relay register … --name NAME")
+	}
+	if o.NameSuffix != "" {
+		name += "-" + o.NameSuffix
 	}
 	group, err := pick("resource group", "--group", o.Group, ask.ExpectResourceGroup, "azurestack")
 	if err != nil {
@@ -156,7 +195,8 @@ func (r *Relay) survey(ctx context.Context, p *Plan, o Order) error {
 	return p.judge(all)
 }
 
-// judge compares with the registrations that stand already.
+// judge compares with the registrations that stand already. Only a cloud id that
+// Azure tells can be that of the stamp: a registration without one is nobody's.
 func (p *Plan) judge(all []azure.Registration) error {
 	cloudID := p.Job.Ask.CloudID
 	for _, reg := range all {
@@ -167,7 +207,12 @@ func (p *Plan) judge(all []azure.Registration) error {
 			return fault.New(fault.Permanent, "the name %q is that of another stamp: its cloud id is %q, the request is for %q", reg.ID.Name(), reg.CloudID, cloudID).
 				Hint("azs-relay register … --name AzureStack-%s", cloudID)
 		case here && reg.CloudID == "":
-			p.Warnings = append(p.Warnings, fmt.Sprintf("registration %q exists and does not tell its cloud id", reg.ID.Name()))
+			p.warn("registration %q exists and does not tell its cloud id", reg.ID.Name())
+		case same && p.renewing() && p.Old != nil:
+			return fault.New(fault.Permanent, "the stamp with cloud id %q is registered twice, as %s and as %s: which one is old cannot be told", cloudID, p.Old.ID, reg.ID).
+				Hint("azs-relay unregister --name NAME --group GROUP --subscription %s --force   # of the one that the stamp does not use", p.ID.Subscription())
+		case same && p.renewing():
+			p.Old = &reg
 		case same && !here:
 			return fault.New(fault.Permanent, "the stamp with cloud id %q is registered already as %s", cloudID, reg.ID).
 				Hint("azs-relay register … --name %s --group %s   (updates it in place), or deactivate the stamp and unregister it first", reg.ID.Name(), reg.ID.Group().Name())
@@ -176,32 +221,203 @@ func (p *Plan) judge(all []azure.Registration) error {
 	return nil
 }
 
-// write lists the requests that Run sends, in its order.
-func (p *Plan) write(q azure.Requests) {
-	if p.registerProvider {
-		p.Writes = append(p.Writes, q.RegisterProvider(p.Subscription.ID))
+// elsewhere looks for the old registration of a renewal in another subscription:
+// the one that the operator names, else the one of the stamp's last trip.
+func (r *Relay) elsewhere(ctx context.Context, p *Plan) error {
+	if !p.renewing() || p.Old != nil {
+		return nil
 	}
-	if p.createGroup {
-		p.Writes = append(p.Writes, q.CreateGroup(p.ID.Group(), p.location))
+	cloudID := p.Job.Ask.CloudID
+	if from := p.order.FromSubscription; from != "" {
+		sub, err := r.Azure.Subscription(ctx, from)
+		if err != nil {
+			return err
+		}
+		all, err := r.Azure.Registrations(ctx, sub.ID)
+		if err != nil {
+			return err
+		}
+		for _, reg := range all {
+			if reg.CloudID != "" && strings.EqualFold(reg.CloudID, cloudID) {
+				p.Old = &reg
+				return nil
+			}
+		}
+		p.warn("subscription %s (%q) holds no registration of cloud id %q", sub.ID, sub.Name, cloudID)
+		return nil
 	}
-	p.Writes = append(p.Writes, q.PutRegistration(p.ID, p.Job.Token.Text))
-	if p.lock {
-		p.Writes = append(p.Writes, q.PutLock(p.ID))
+	last, ok := r.lastPlace(p.Job)
+	if !ok || last.Subscription() == p.ID.Subscription() {
+		return nil // the list of this subscription did not have it
 	}
-	p.Writes = append(p.Writes, q.ActivationKey(p.ID))
+	reg, there, err := r.Azure.Registration(ctx, last)
+	if err != nil || !there {
+		return err
+	}
+	if reg.CloudID == "" || !strings.EqualFold(reg.CloudID, cloudID) {
+		p.warn("%s does not say that it is of cloud id %q and is left alone", last, cloudID)
+		return nil
+	}
+	p.Old = &reg
+	return nil
 }
 
-// Outcome is what a job led to.
-type Outcome struct {
-	Trip     string
-	Content  *bundle.Answer // nil when an earlier answer is given again
-	Answer   *bundle.Bundle // nil for a plain token file
-	File     string         // the answer's name on a medium
-	Key      *official.Key  // nil when an earlier answer is given again
-	ID       azure.RegistrationID
-	Again    bool  // the answer was made by an earlier run
-	Unlocked error // why the registration has no lock; the rest is done
-	Warnings []string
+// lastPlace is where the stamp of a job was registered last, as far as the
+// journal knows.
+func (r *Relay) lastPlace(j *Job) (id azure.RegistrationID, ok bool) {
+	for _, s := range Stamps(r.Ledger) {
+		if !strings.EqualFold(s.CloudID, j.Ask.CloudID) || s.RegistrationID == "" {
+			continue
+		}
+		if got, err := azure.ParseRegistrationID(s.RegistrationID); err == nil {
+			return got, true
+		}
+	}
+	return id, false
+}
+
+// renewal decides how a renewal goes, and says which way it takes. Azure wants a
+// new unique name after the yearly term of a Capacity registration, unless the
+// expired one was deleted first.
+func (r *Relay) renewal(ctx context.Context, p *Plan) (err error) {
+	if !p.renewing() {
+		return nil
+	}
+	if p.order.InPlace {
+		switch {
+		case p.Old == nil:
+			return fault.New(fault.Permanent, "no registration of cloud id %q stands as %s, so none can be updated in place", p.Job.Ask.CloudID, p.ID).
+				Hint("azs-relay register REQUEST   # without --in-place")
+		case !p.Old.ID.Same(p.ID):
+			return fault.New(fault.NotForUs, "the stamp is registered as %s and the request is for %s: only the same name and group can be updated in place", p.Old.ID, p.ID).
+				Hint("azs-relay register REQUEST   # without --in-place")
+		}
+		p.note("registration %s is updated in place: its name, group and cloud id are the same", p.ID)
+		if strings.EqualFold(p.Job.Ask.BillingModel, "Capacity") {
+			p.warn("a Capacity registration whose yearly term has ended cannot be updated in place: it has to be deleted, or to get a new name")
+		}
+		p.Old = nil
+		return nil
+	}
+	switch {
+	case p.Old == nil:
+		p.note("no old registration of cloud id %q was found: nothing is deleted", p.Job.Ask.CloudID)
+		return nil
+	case p.order.NameSuffix != "":
+		p.note("the old registration %s is deleted, and the new one gets the unique name %s", p.Old.ID, p.ID.Name())
+	case p.Old.ID.Same(p.ID):
+		p.note("the old registration is deleted first, so that its name %s may be used again", p.ID.Name())
+	default:
+		p.note("the old registration %s is deleted first, the new one is %s", p.Old.ID, p.ID)
+	}
+	if was, is := p.Old.BillingModel, p.Job.Ask.BillingModel; was != "" && is != "" && !strings.EqualFold(was, is) {
+		p.note("the billing model changes from %s to %s", was, is)
+	}
+	if was, is := p.Old.ID.Subscription(), p.ID.Subscription(); was != is {
+		p.note("the subscription changes from %s to %s", was, is)
+	}
+	_, p.oldLocked, err = r.Azure.Lock(ctx, p.Old.ID)
+	return err
+}
+
+// registerSteps lists what is left to do, in its order: what can fail without
+// loss comes before the old registration is deleted.
+func (r *Relay) registerSteps(p *Plan) error {
+	q, j := r.Requests, p.Job
+	if p.registerProvider {
+		p.call(q.RegisterProvider(p.Subscription.ID), func(ctx context.Context, _ *Outcome) error {
+			_, err := r.Azure.RegisterProvider(ctx, p.Subscription.ID)
+			return err
+		})
+	}
+	if p.waitProvider {
+		p.here(func(ctx context.Context, _ *Outcome) error { return r.awaitProvider(ctx, p) },
+			"wait until provider Microsoft.AzureStack is registered, and look whether the stamp is registered already")
+	}
+	if p.createGroup {
+		p.call(q.CreateGroup(p.ID.Group(), p.location), func(ctx context.Context, _ *Outcome) error {
+			_, err := r.Azure.CreateGroup(ctx, p.ID.Group(), p.location)
+			return err
+		})
+	}
+	if p.renewing() && !p.order.InPlace {
+		r.removeSteps(p)
+	}
+	if !isRegistered(j.Known.State) {
+		p.call(q.PutRegistration(p.ID, j.Token.Text), func(ctx context.Context, _ *Outcome) error { return r.put(ctx, p) })
+	}
+	if p.lock && j.Known.Data[dataLocked] != "true" {
+		p.call(q.PutLock(p.ID), r.locked)
+	}
+	sealed, err := r.kept(j)
+	if err != nil {
+		return err
+	}
+	if sealed != nil {
+		p.here(func(_ context.Context, out *Outcome) error { return r.adopt(j, sealed, out) }, "take up the answer that an earlier run has sealed")
+		return nil
+	}
+	p.call(q.ActivationKey(p.ID), func(ctx context.Context, out *Outcome) (err error) {
+		out.Key, err = r.PlainKey(ctx, p.ID)
+		return err
+	})
+	var reg azure.Registration
+	p.call(q.Registration(p.ID), func(ctx context.Context, _ *Outcome) (err error) {
+		reg, err = r.Azure.ReadBack(ctx, p.ID, j.Ask.CloudID)
+		return err
+	})
+	purpose := "check the activation key and write its digest down"
+	if j.Peer != nil {
+		purpose = fmt.Sprintf("check the activation key and seal it for agent %q", j.Peer.Label())
+	}
+	p.here(func(_ context.Context, out *Outcome) error {
+		if err := r.keyed(p, out.Key); err != nil {
+			return err
+		}
+		out.Warnings = append(out.Warnings, out.Key.Warnings...)
+		if j.Peer == nil {
+			_, err := r.Ledger.Append(ledger.Answered, j.Trip, nil)
+			return err
+		}
+		content, locked := r.content(p), p.lock && out.Unlocked == nil
+		content.BillingModel, content.Locked = reg.BillingModel, &locked
+		content.KeyExpires, content.KeySHA256 = out.Key.Claims.ExpiresText, bundle.Digest(out.Key.Digest)
+		return r.answer(j, content, []byte(out.Key.Text.Reveal()), answerFile(j), out)
+	}, "%s", purpose)
+	return nil
+}
+
+// awaitProvider waits for the provider, and looks at the registrations that it
+// can list from then on.
+func (r *Relay) awaitProvider(ctx context.Context, p *Plan) error {
+	if err := r.Azure.WaitProvider(ctx, p.Subscription.ID); err != nil {
+		return err
+	}
+	all, err := r.Azure.Registrations(ctx, p.Subscription.ID)
+	if err != nil {
+		return err
+	}
+	old := p.Old
+	if err := p.judge(all); err != nil {
+		return err
+	}
+	if p.Old != old { // found only now: the plan did not show that it would be deleted
+		return fault.New(fault.Permanent, "the stamp with cloud id %q is registered already as %s, which could not be read before", p.Job.Ask.CloudID, p.Old.ID).
+			Hint("the same command again: it shows what it will delete")
+	}
+	return nil
+}
+
+// put registers, and journals what a later run must not do again.
+func (r *Relay) put(ctx context.Context, p *Plan) error {
+	reg, err := r.Azure.PutRegistration(ctx, p.ID, p.Job.Token.Text)
+	if err != nil {
+		return err
+	}
+	_, err = r.Ledger.Append(ledger.Registered, p.Job.Trip, map[string]string{
+		dataRegistrationID: p.ID.String(), dataSubscription: p.Subscription.ID.String(), dataTenant: p.Subscription.TenantID, dataObjectID: reg.ObjectID,
+	})
+	return err
 }
 
 // Done gives the answer of an earlier run again, if there is one, without asking
@@ -220,7 +436,7 @@ func (r *Relay) Done(j *Job, o Order) (*Outcome, error) {
 	} {
 		// A subscription given by its display name cannot be compared without Azure.
 		_, notID := azure.ParseSubscriptionID(c.got)
-		if c.got == "" || strings.EqualFold(c.got, c.want) || (c.flag == "--subscription" && notID != nil) {
+		if c.got == "" || strings.EqualFold(c.got, c.want) || (c.flag == "--subscription" && notID != nil) || j.Ask.Operation == bundle.Unregister {
 			continue
 		}
 		return nil, fault.New(fault.NotForUs, "request %s was registered already with %s %q, not %q", j.Trip, c.flag, c.want, c.got).
@@ -234,24 +450,7 @@ func (r *Relay) Done(j *Job, o Order) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Outcome{Trip: j.Trip, Answer: sealed, File: d[dataAnswerFile], ID: id, Again: true}, nil
-}
-
-// ours checks that a kept bundle is our answer to the job.
-func (r *Relay) ours(raw []byte, j *Job) (*bundle.Bundle, error) {
-	sealed, err := bundle.Split(raw)
-	if err != nil {
-		return nil, err
-	}
-	v, err := sealed.Verify(bundle.Expect{Signer: r.Identity.Card.Key, Pair: j.Peer.Pair,
-		To: bundle.RecipientsFingerprint(j.Peer.Card.Recipients), Kinds: []bundle.Kind{bundle.KindAnswer}})
-	if err != nil {
-		return nil, err
-	}
-	if v.Manifest.Re != j.Digest {
-		return nil, fault.New(fault.Refused, "kept answer %s is not for request %s", v.Manifest.Bundle, j.Trip)
-	}
-	return sealed, nil
+	return &Outcome{Trip: j.Trip, Answer: sealed, File: d[dataAnswerFile], ID: id, Removed: d[dataOld], Again: true}, nil
 }
 
 // Relock tries to lock the registration of an answered job that has no lock yet.
@@ -269,103 +468,9 @@ func (r *Relay) Unfinished(trip string) bool {
 	return t.Data[dataLocked] == "false"
 }
 
-// Run carries a plan out. It may be called again after any failure or crash.
-func (r *Relay) Run(ctx context.Context, p *Plan) (*Outcome, error) {
-	j := p.Job
-	if err := r.admit(j); err != nil {
-		return nil, err
-	}
-	out := &Outcome{Trip: j.Trip, ID: p.ID, Warnings: p.Warnings}
-	if err := r.run(ctx, p, out); err != nil {
-		if fault.KindOf(err) == fault.Permanent {
-			if _, jerr := r.Ledger.Append("failed", j.Trip, map[string]string{dataReason: ledger.Clean(err.Error())}); jerr != nil {
-				return nil, errors.Join(err, jerr)
-			}
-		}
-		return nil, err
-	}
-	return out, nil
-}
-
-func (r *Relay) run(ctx context.Context, p *Plan, out *Outcome) error {
-	j := p.Job
-	if p.registerProvider {
-		r.Say("register provider Microsoft.AzureStack in subscription %s", p.Subscription.ID)
-		if _, err := r.Azure.RegisterProvider(ctx, p.Subscription.ID); err != nil {
-			return err
-		}
-	}
-	if p.waitProvider {
-		r.Say("wait until provider Microsoft.AzureStack is registered")
-		if err := r.Azure.WaitProvider(ctx, p.Subscription.ID); err != nil {
-			return err
-		}
-		all, err := r.Azure.Registrations(ctx, p.Subscription.ID)
-		if err != nil {
-			return err
-		}
-		if err := p.judge(all); err != nil {
-			return err
-		}
-	}
-	if p.createGroup {
-		r.Say("create resource group %s in %s", p.ID.Group().Name(), p.location)
-		if _, err := r.Azure.CreateGroup(ctx, p.ID.Group(), p.location); err != nil {
-			return err
-		}
-	}
-	if err := r.put(ctx, p); err != nil {
-		return err
-	}
-	if p.lock {
-		if err := r.locked(ctx, out); err != nil {
-			return err
-		}
-	}
-	if adopted, err := r.adopt(j, out); adopted || err != nil {
-		return err
-	}
-	r.Say("fetch the activation key")
-	text, err := r.Azure.ActivationKey(ctx, p.ID)
-	if err != nil {
-		return err
-	}
-	r.Say("read the registration back")
-	reg, err := r.Azure.ReadBack(ctx, p.ID, j.Ask.CloudID)
-	if err != nil {
-		return err
-	}
-	if out.Key, err = checkKey(text, p); err != nil {
-		return err
-	}
-	out.Warnings = append(out.Warnings, out.Key.Warnings...)
-	return r.answer(p, reg, out)
-}
-
-// put registers, unless the journal says that an earlier run did.
-func (r *Relay) put(ctx context.Context, p *Plan) error {
-	known := p.Job.Known
-	if known.State == ledger.Registered || known.State == ledger.Answered || known.State == ledger.Closed {
-		if !strings.EqualFold(known.Data[dataRegistrationID], p.ID.String()) {
-			return fault.New(fault.NotForUs, "request %s was registered already as %s, not as %s", p.Job.Trip, known.Data[dataRegistrationID], p.ID)
-		}
-		return nil
-	}
-	r.Say("register %s in resource group %s of subscription %s (%q)", p.ID.Name(), p.ID.Group().Name(), p.Subscription.ID, p.Subscription.Name)
-	reg, err := r.Azure.PutRegistration(ctx, p.ID, p.Job.Token.Text)
-	if err != nil {
-		return err
-	}
-	_, err = r.Ledger.Append(ledger.Registered, p.Job.Trip, map[string]string{
-		dataRegistrationID: p.ID.String(), dataSubscription: p.Subscription.ID.String(), dataTenant: p.Subscription.TenantID, dataObjectID: reg.ObjectID,
-	})
-	return err
-}
-
 // locked locks the registration. A lock that fails never loses the registration:
 // the reason goes into the outcome and the journal, and the work goes on.
 func (r *Relay) locked(ctx context.Context, out *Outcome) error {
-	r.Say("lock the registration against deletion")
 	_, err := r.Azure.PutLock(ctx, out.ID)
 	switch {
 	case err == nil:
@@ -377,116 +482,6 @@ func (r *Relay) locked(ctx context.Context, out *Outcome) error {
 	out.Unlocked = err
 	_, jerr := r.Ledger.Append("failed", out.Trip, map[string]string{dataLocked: "false", dataReason: ledger.Clean(err.Error())})
 	return jerr
-}
-
-// adopt takes up an answer that an earlier run had sealed and kept when it was
-// killed, before it could journal it.
-func (r *Relay) adopt(j *Job, out *Outcome) (bool, error) {
-	if j.Peer == nil {
-		return false, nil
-	}
-	name := answerFile(j)
-	raw, err := r.Ledger.Kept(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	sealed, err := r.ours(raw, j)
-	if err != nil {
-		return false, err
-	}
-	m, err := sealed.Peek()
-	if err != nil {
-		return false, err
-	}
-	out.Answer, out.File, out.Again = sealed, name, true
-	return true, r.answered(j, m, sealed, name)
-}
-
-// answerFile names the answer to a request: after the request, so that there is
-// never a second one.
-func answerFile(j *Job) string {
-	return medium.Name(string(bundle.KindAnswer), j.Manifest.Bundle.String())
-}
-
-// checkKey compares the activation key with what was registered.
-func checkKey(text secret.Text, p *Plan) (*official.Key, error) {
-	key, err := official.ReadKey([]byte(text.Reveal()))
-	if err != nil {
-		return nil, fmt.Errorf("activation key of %s: %w", p.ID, err)
-	}
-	return key, nil
-}
-
-// answer seals what was done and the key to the agent.
-func (r *Relay) answer(p *Plan, reg azure.Registration, out *Outcome) error {
-	j, key := p.Job, out.Key
-	now := r.Clock.Now()
-	if err := key.Check(official.Want{
-		CloudID: j.Ask.CloudID, RegistrationName: p.ID.Name(), ResourceGroup: p.ID.Group().Name(), SubscriptionID: p.Subscription.ID.String(),
-		BillingModel: j.Ask.BillingModel, UsageReporting: j.Ask.UsageReporting, MarketplaceSyndication: j.Ask.MarketplaceSyndication,
-	}, now); err != nil {
-		return err
-	}
-	locked := p.lock && out.Unlocked == nil
-	// Before the answer is sealed, so that the journal knows the key of an answer
-	// that the next run finds.
-	if _, err := r.Ledger.Append("key-fetched", j.Trip, map[string]string{
-		dataKey: bundle.Digest(key.Digest).String(), dataKeyExpires: key.Claims.ExpiresText,
-	}); err != nil {
-		return err
-	}
-	if j.Peer == nil {
-		_, err := r.Ledger.Append(ledger.Answered, j.Trip, nil)
-		return err
-	}
-	id, err := bundle.NewID(r.Rand)
-	if err != nil {
-		return err
-	}
-	out.Content = &bundle.Answer{
-		Label: r.Identity.Card.Label, Operation: j.Ask.Operation, CloudID: j.Ask.CloudID,
-		Cloud: r.Azure.Cloud().Name, Tenant: p.Subscription.TenantID, Subscription: p.Subscription.ID.String(),
-		ResourceGroup: p.ID.Group().Name(), Registration: p.ID.Name(), RegistrationID: p.ID.String(), BillingModel: reg.BillingModel,
-		KeyExpires: key.Claims.ExpiresText, KeySHA256: bundle.Digest(key.Digest), Locked: &locked,
-		RequestCreated: j.Manifest.Created, RequestExpires: j.Manifest.Expires, Received: j.Received,
-	}
-	sealed, err := r.Identity.Seal(*j.Peer, bundle.Draft{
-		Bundle: id, Seq: r.Ledger.NextSeq(j.Manifest.Pair.String()), Re: j.Digest, Created: now, Expires: j.Manifest.Expires,
-		Content: out.Content, Payload: []byte(key.Text.Reveal()),
-	}, r.Rand)
-	if err != nil {
-		return err
-	}
-	m, err := sealed.Peek()
-	if err != nil {
-		return err
-	}
-	out.Answer, out.File = sealed, answerFile(j)
-	if err := r.Ledger.Keep(out.File, sealed.Text()); err != nil {
-		return err
-	}
-	return r.answered(j, m, sealed, out.File)
-}
-
-func (r *Relay) answered(j *Job, m *bundle.Manifest, sealed *bundle.Bundle, file string) error {
-	_, err := r.Ledger.Append(ledger.Answered, j.Trip, map[string]string{
-		dataAnswer: m.Bundle.String(), dataAnswerDigest: sealed.Digest().String(), dataAnswerFile: file,
-		dataPair: m.Pair.String(), dataSeqOut: strconv.FormatUint(m.Seq, 10),
-	})
-	return err
-}
-
-// PlainKey gives the activation key once more for a plain file, after an earlier
-// run answered.
-func (r *Relay) PlainKey(ctx context.Context, p *Plan) (*official.Key, error) {
-	text, err := r.Azure.ActivationKey(ctx, p.ID)
-	if err != nil {
-		return nil, err
-	}
-	return checkKey(text, p)
 }
 
 // Skew tells how far our clock may be ahead of the agent's at the most: the

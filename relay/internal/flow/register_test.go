@@ -156,7 +156,7 @@ func TestAPlanIsWhatRunSends(t *testing.T) {
 				t.Fatal("the plan changed something")
 			}
 			var want, got []string
-			for _, w := range p.Writes {
+			for _, w := range p.Writes() {
 				path, _, _ := strings.Cut(strings.TrimPrefix(w.URL, out.azure.URL), "?")
 				want = append(want, w.Method+" "+strings.ToLower(path))
 			}
