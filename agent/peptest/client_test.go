@@ -101,6 +101,7 @@ func (c *client) post(action, options, body, id string) (*replyEnvelope, error) 
 		selectors = `<w:SelectorSet><w:Selector Name="ShellId">` + c.shell + `</w:Selector></w:SelectorSet>`
 	}
 	inner := `<s:Header><a:Action s:mustUnderstand="true">` + action + `</a:Action><a:To>http://host/wsman</a:To><a:MessageID>` + id + `</a:MessageID>` +
+		`<a:ReplyTo><a:Address s:mustUnderstand="true">http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous</a:Address></a:ReplyTo>` +
 		`<w:ResourceURI s:mustUnderstand="true">http://schemas.microsoft.com/powershell/PrivilegedEndpoint</w:ResourceURI>` +
 		`<w:MaxEnvelopeSize s:mustUnderstand="true">153600</w:MaxEnvelopeSize><w:OperationTimeout>` + c.timeout + `</w:OperationTimeout>` +
 		`<p:SessionId>uuid:` + c.session + `</p:SessionId>` + selectors + options + `</s:Header><s:Body>` + body + `</s:Body>`

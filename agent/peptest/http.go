@@ -281,6 +281,10 @@ func (s *Server) envelope(w http.ResponseWriter, r *http.Request, conn *connecti
 	case err != nil:
 		entry.Note = err.Error()
 		out = faultAnswer(codeSchema, "")
+		var header *headerError
+		if errors.As(err, &header) {
+			out = faultAnswer(header.code, header.text)
+		}
 	default:
 		if f := s.strike(onRequest, conn.address, entry.Action, ""); f != nil {
 			if f.Kind == WSManFault {

@@ -110,9 +110,7 @@ func (s *Server) operate(ctx context.Context, conn *connection, e *envelope) ans
 	if sh == nil || sh.address != conn.address { // each address is a machine of its own
 		return faultAnswer(codeSelectors, "")
 	}
-	if n := e.Header.MaxEnvelopeSize; n > 0 {
-		sh.envelope = n
-	}
+	sh.envelope = e.maxEnvelope()
 	sh.busy++
 	defer func() { sh.busy--; sh.used = s.config.now() }()
 
@@ -150,8 +148,11 @@ func (s *Server) create(conn *connection, e *envelope) answer {
 	b := e.Body.Shell
 	id, err := psrp.ParseGUID(e.shellID())
 	version := e.option("protocolversion")
-	if b == nil || err != nil || !strings.HasPrefix(version, "2.") {
+	switch {
+	case b == nil || err != nil:
 		return faultAnswer(codeSchema, "")
+	case !strings.HasPrefix(version.Value, "2.") || !isTrue(version.MustComply):
+		return faultAnswer(codeOptions, "The option protocolversion is not 2.x with MustComply. ")
 	}
 	if len(s.shells) >= s.config.maxShells {
 		return faultAnswer(codeMaxShells, "")
@@ -169,12 +170,9 @@ func (s *Server) create(conn *connection, e *envelope) answer {
 	if s.config.ownShellIDs {
 		name = newGUID()
 	}
-	sh := &shell{id: name.String(), address: conn.address, session: e.Header.SessionID, pool: id, used: s.config.now(), envelope: e.Header.MaxEnvelopeSize,
+	sh := &shell{id: name.String(), address: conn.address, session: e.Header.SessionID, pool: id, used: s.config.now(), envelope: e.maxEnvelope(),
 		idle: max(minIdle, parseDuration(b.IdleTimeOut, defaultIdle)), commands: map[string]*command{}, cmdlets: map[string]string{},
 		changed: make(chan struct{}), runspace: make(chan struct{}, 1)}
-	if sh.envelope == 0 {
-		sh.envelope = 153600
-	}
 	sh.ctx, sh.terminate = context.WithCancelCause(s.ctx)
 	if err := s.poolInput(sh, creation); err != nil {
 		sh.terminate(err)

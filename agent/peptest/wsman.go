@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/azs-courier/azs-courier/agent/internal/psrp"
 )
 
 // Namespaces and names of WSMan shells ([MS-WSMV]).
@@ -20,8 +23,11 @@ const (
 	stateDone  = nsShell + "/CommandState/Done"
 )
 
-// Codes of WSMan faults.
+// Codes of WSMan faults. Of codeOptions and codeUnderstand the numbers are guesses:
+// the subcode tells them.
 const (
+	codeOptions      = 2150858881
+	codeUnderstand   = 2150858882
 	codeAccessDenied = 5
 	codeAborted      = 995
 	codeTimedOut     = 2150858793
@@ -39,6 +45,8 @@ var faults = map[uint32]struct{ side, subcode, text string }{
 	codeTimedOut:     {"Receiver", "w:TimedOut", "The WS-Management service cannot complete the operation within the time specified in OperationTimeout.  "},
 	codeResource:     {"Sender", "a:DestinationUnreachable", "The WS-Management service cannot process the request. The resource URI does not name a session configuration of this computer. "},
 	codeSchema:       {"Sender", "w:SchemaValidationError", "The SOAP XML in the message does not match the corresponding XML schema definition. Change the XML and retry. "},
+	codeOptions:      {"Sender", "w:InvalidOptions", "The WS-Management service cannot process the request. One or more options are not valid. "},
+	codeUnderstand:   {"MustUnderstand", "w:UnsupportedFeature", "The WS-Management service does not understand a header that must be understood. "},
 	codeSelectors:    {"Sender", "w:InvalidSelectors", "The request for the Windows Remote Shell failed because the shell or the command was not found on the server. Provide the correct ShellId or create a new shell and retry the operation. "},
 	codeCannot:       {"Receiver", "w:InternalError", "The WinRM client cannot complete the operation. "},
 	codeMaxShells:    {"Receiver", "w:QuotaLimit", "The WS-Management service cannot process the request. The maximum number of concurrent shells for this user has been exceeded. Close existing shells or raise the quota for this user. "},
@@ -53,9 +61,10 @@ type envelope struct {
 		To               string  `xml:"http://schemas.xmlsoap.org/ws/2004/08/addressing To"`
 		MessageID        string  `xml:"http://schemas.xmlsoap.org/ws/2004/08/addressing MessageID"`
 		ResourceURI      string  `xml:"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd ResourceURI"`
-		MaxEnvelopeSize  int     `xml:"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd MaxEnvelopeSize"`
+		MaxEnvelopeSize  string  `xml:"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd MaxEnvelopeSize"`
 		OperationTimeout string  `xml:"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd OperationTimeout"`
 		SessionID        string  `xml:"http://schemas.microsoft.com/wbem/wsman/1/wsman.xsd SessionId"`
+		ReplyTo          string  `xml:"ReplyTo>Address"`
 		Selectors        []named `xml:"SelectorSet>Selector"`
 		Options          []named `xml:"OptionSet>Option"`
 	} `xml:"http://www.w3.org/2003/05/soap-envelope Header"`
@@ -96,8 +105,16 @@ type envelope struct {
 }
 
 type named struct {
-	Name  string `xml:",attr"`
-	Value string `xml:",chardata"`
+	Name       string `xml:",attr"`
+	MustComply string `xml:",attr"`
+	Value      string `xml:",chardata"`
+}
+
+// maxEnvelope is the size of the largest reply that the client takes; 0 where the
+// request does not say one.
+func (e *envelope) maxEnvelope() int {
+	n, _ := strconv.Atoi(strings.TrimSpace(e.Header.MaxEnvelopeSize)) // checked by parseEnvelope
+	return n
 }
 
 func parseEnvelope(body []byte) (*envelope, error) {
@@ -105,13 +122,88 @@ func parseEnvelope(body []byte) (*envelope, error) {
 	if err := xml.Unmarshal(body, e); err != nil {
 		return e, fmt.Errorf("envelope: %w", err)
 	}
-	for name, value := range map[string]string{"Action": e.Header.Action, "To": e.Header.To,
-		"MessageID": e.Header.MessageID, "ResourceURI": e.Header.ResourceURI} {
-		if value == "" {
-			return e, fmt.Errorf("envelope has no %s", name)
+	h := &e.Header
+	for _, required := range []struct{ name, value string }{{"Action", h.Action}, {"To", h.To}, {"MessageID", h.MessageID},
+		{"ReplyTo", h.ReplyTo}, {"ResourceURI", h.ResourceURI}, {"MaxEnvelopeSize", h.MaxEnvelopeSize},
+		{"OperationTimeout", h.OperationTimeout}, {"SessionId", h.SessionID}} {
+		if strings.TrimSpace(required.value) == "" {
+			return e, &headerError{codeSchema, fmt.Sprintf("the envelope has no %s", required.name)}
 		}
 	}
-	return e, nil
+	for name, value := range map[string]string{"MessageID": h.MessageID, "SessionId": h.SessionID} {
+		if _, err := psrp.ParseGUID(strings.TrimPrefix(strings.ToLower(strings.TrimSpace(value)), "uuid:")); err != nil {
+			return e, &headerError{codeSchema, fmt.Sprintf("%s %q is no uuid", name, value)}
+		}
+	}
+	if strings.TrimSpace(h.ReplyTo) != anonymous {
+		return e, &headerError{codeSchema, fmt.Sprintf("ReplyTo %q is not the anonymous address", h.ReplyTo)}
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(h.MaxEnvelopeSize)); err != nil || n < minEnvelope {
+		return e, &headerError{codeSchema, fmt.Sprintf("MaxEnvelopeSize %q is not a number of at least %d", h.MaxEnvelopeSize, minEnvelope)}
+	}
+	if !duration.MatchString(strings.TrimSpace(h.OperationTimeout)) {
+		return e, &headerError{codeSchema, fmt.Sprintf("OperationTimeout %q is no duration", h.OperationTimeout)}
+	}
+	for _, o := range h.Options {
+		known := slices.ContainsFunc(options, func(name string) bool { return strings.EqualFold(name, o.Name) })
+		if !known && isTrue(o.MustComply) {
+			return e, &headerError{codeOptions, fmt.Sprintf("option %q is not known and must be complied with", o.Name)}
+		}
+	}
+	return e, understood(body)
+}
+
+// minEnvelope is the smallest MaxEnvelopeSize that WS-Management allows.
+const minEnvelope = 8192
+
+// options that a shell of PowerShell knows.
+var options = []string{"protocolversion", "WINRS_NOPROFILE", "WINRS_CODEPAGE", "WINRS_SKIP_CMD_SHELL", "WINRS_CONSOLEMODE_STDIN", "WSMAN_CMDSHELL_OPTION_KEEPALIVE"}
+
+func isTrue(s string) bool { return s == "1" || strings.EqualFold(s, "true") }
+
+// headerError is a fault about a header block.
+type headerError struct {
+	code uint32
+	text string
+}
+
+func (e *headerError) Error() string { return e.text }
+
+// understood looks at the attributes mustUnderstand of the header: they are those
+// of SOAP by their name space, stand true where WS-Management wants it, and on
+// nothing that is not known.
+func understood(body []byte) error {
+	known := []string{"Action", "To", "MessageID", "ReplyTo", "Address", "ResourceURI", "MaxEnvelopeSize", "OperationTimeout", "Locale",
+		"DataLocale", "SessionId", "SelectorSet", "Selector", "OptionSet", "Option", "ActivityId", "OperationID", "SequenceId", "FragmentTransfer"}
+	want := map[string]bool{"Action": true, "ResourceURI": true, "MaxEnvelopeSize": true}
+	d := xml.NewDecoder(bytes.NewReader(body))
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return nil // it was read once already
+		}
+		switch t := t.(type) {
+		case xml.EndElement:
+			if t.Name.Local == "Header" {
+				for name := range want {
+					return &headerError{codeSchema, name + " lacks s:mustUnderstand"}
+				}
+				return nil
+			}
+		case xml.StartElement:
+			for _, a := range t.Attr {
+				switch {
+				case a.Name.Local != "mustUnderstand":
+				case a.Name.Space != "http://www.w3.org/2003/05/soap-envelope":
+					return &headerError{codeSchema, "mustUnderstand of " + t.Name.Local + " has not the name space of SOAP"}
+				case isTrue(a.Value) && !slices.Contains(known, t.Name.Local):
+					return &headerError{codeUnderstand, "the header " + t.Name.Local + " must be understood and is not"}
+				case isTrue(a.Value):
+					delete(want, t.Name.Local)
+				}
+			}
+		}
+	}
 }
 
 // operation returns the last part of the action, such as Receive.
@@ -148,13 +240,14 @@ func (e *envelope) commandID() string {
 	return strings.ToUpper(id)
 }
 
-func (e *envelope) option(name string) string {
+func (e *envelope) option(name string) named {
 	for _, o := range e.Header.Options {
 		if strings.EqualFold(o.Name, name) {
-			return strings.TrimSpace(o.Value)
+			o.Value = strings.TrimSpace(o.Value)
+			return o
 		}
 	}
-	return ""
+	return named{}
 }
 
 var duration = regexp.MustCompile(`^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?$`)
