@@ -61,6 +61,10 @@ func ctlCommand() *cli.Command {
 			{Name: "state", Usage: "print what the server holds as JSON", Flags: []cli.Flag{control}, Action: func(c *cli.Context) error {
 				return ask(c, http.MethodGet, "/state", nil)
 			}},
+			{Name: "clock", Usage: "move the server's clock forward", Flags: []cli.Flag{control,
+				&cli.DurationFlag{Name: "advance", Required: true, Usage: "by how much"}}, Action: func(c *cli.Context) error {
+				return ask(c, http.MethodPost, "/clock", map[string]string{"advance": c.Duration("advance").String()})
+			}},
 			{
 				Name:  "wait",
 				Usage: "wait until requests were answered, dropped or held",

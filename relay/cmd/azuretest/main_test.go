@@ -161,6 +161,12 @@ func TestServe(t *testing.T) {
 	if err := json.Unmarshal([]byte(ctl("state")), &state); err != nil || len(state.Groups) != 1 || state.Groups[0].Location != "eastus" {
 		t.Errorf("state %+v (%v)", state, err)
 	}
+	if out := ctl("clock", "--advance", "90m"); !strings.Contains(out, `"now":`) {
+		t.Errorf("clock: %s", out)
+	}
+	if got := get(t, client, bearer, sub+"?api-version=2022-12-01"); got != 401 {
+		t.Errorf("a bearer of an hour is good after 90 minutes: %d", got)
+	}
 	ctl("fail", "--hold", "before")
 	ctl("clear")
 	ctl("release")
@@ -231,6 +237,11 @@ func TestExitCodes(t *testing.T) {
 		{"--subscription 11111111-0000-4000-8000-000000000001=Gone", fault.Usage, `state "Gone"`},
 		{"--provider Perhaps", fault.Usage, `provider state "Perhaps"`},
 		{"--key-expires soon", fault.Usage, "--key-expires"},
+		{"--speed 0", fault.Usage, "--speed 0"},
+		{"--fail-share 1.5", fault.Usage, "share 1.5"},
+		{"--move-polls -1", fault.Usage, "polls -1"},
+		{"browse --line absent.json x", fault.Medium, "absent.json"},
+		{"browse --line " + line + " x", fault.Refused, "no line of azuretest"},
 		{"ctl state --control http://127.0.0.1:1/x", fault.Unreachable, "no azuretest at"},
 		{"ctl state --control " + line, fault.Refused, "no line of azuretest"},
 		{"ctl state --control absent.json", fault.Medium, "absent.json"},

@@ -60,10 +60,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			&cli.StringFlag{Name: "key-expires", Usage: "`TIME` (RFC 3339) of expiry in every activation key"},
 			&cli.StringFlag{Name: "accept-opaque", Usage: "accept tokens that are not base64 JSON, as tokens of the stamp `CLOUD-ID`"},
 			&cli.BoolFlag{Name: "throttle", Usage: "refuse with 429 what exceeds Resource Manager's documented limits"},
+			&cli.Float64Flag{Name: "speed", Value: 1, Usage: "let the throttling's clock run `N` times as fast: buckets refill the faster, Retry-After is the shorter"},
+			&cli.StringFlag{Name: "quota-id", Usage: "`QUOTA-ID` of every subscription, such as CSP_2015-05-01 (default: that of an Enterprise Agreement)"},
+			&cli.IntFlag{Name: "registrations", Usage: "`N` registrations that exist already, in the group fleet of the first subscription"},
+			&cli.IntFlag{Name: "move-polls", Usage: "how often a move or a deletion of a group is answered 202 before it ends"},
+			&cli.IntFlag{Name: "move-retry-after", Value: 15, Usage: "Retry-After of these answers in `SECONDS`"},
+			&cli.BoolFlag{Name: "move-across-subscriptions", Usage: "let every pair of subscriptions exchange registrations, not only those of one CSP partner"},
+			&cli.Float64Flag{Name: "fail-share", Usage: "`SHARE` of all calls of Resource Manager that fail, from 0 to 1: 500, 503, 429 or a dropped connection, before or after acting"},
+			&cli.Uint64Flag{Name: "fail-seed", Value: 1, Usage: "`SEED` that decides which"},
+			&cli.BoolFlag{Name: "mandatory-mfa", Usage: "ask a person for multi-factor authentication before the first change"},
 			&cli.BoolFlag{Name: "client-certificate", Usage: "make a client certificate as well and name its file in the line"},
 		},
 		Action:   serve,
-		Commands: []*cli.Command{ctlCommand(), tokenCommand()},
+		Commands: []*cli.Command{ctlCommand(), tokenCommand(), browseCommand()},
 	}
 	err := app.RunContext(ctx, args)
 	if err == nil {
@@ -149,7 +158,7 @@ func options(c *cli.Context) ([]azuretest.Option, error) {
 	for _, sub := range subs {
 		id, state, _ := strings.Cut(sub, "=")
 		opts = append(opts, azuretest.WithSubscription(azuretest.Subscription{ID: id, State: state,
-			Provider: c.String("provider"), ProviderPolls: c.Int("provider-polls")}))
+			QuotaID: c.String("quota-id"), Provider: c.String("provider"), ProviderPolls: c.Int("provider-polls")}))
 	}
 	for _, g := range c.StringSlice("group") {
 		name, location, _ := strings.Cut(g, "=")
@@ -170,6 +179,21 @@ func options(c *cli.Context) ([]azuretest.Option, error) {
 	}
 	if id := c.String("accept-opaque"); id != "" {
 		opts = append(opts, azuretest.WithOpaqueTokens(id))
+	}
+	if c.Float64("speed") <= 0 {
+		return nil, fault.New(fault.Usage, "--speed %g is not positive", c.Float64("speed"))
+	}
+	opts = append(opts, azuretest.WithSpeed(c.Float64("speed")), azuretest.WithMoves(azuretest.Moves{Polls: c.Int("move-polls"),
+		RetryAfter: c.Int("move-retry-after"), AcrossSubscriptions: c.Bool("move-across-subscriptions")}))
+	if share := c.Float64("fail-share"); share != 0 {
+		opts = append(opts, azuretest.WithTrouble(c.Uint64("fail-seed"), share))
+	}
+	if c.Bool("mandatory-mfa") {
+		opts = append(opts, azuretest.WithMandatoryMFA())
+	}
+	for i := range c.Int("registrations") {
+		name := fmt.Sprintf("fleet-%05d", i)
+		opts = append(opts, azuretest.WithRegistration(azuretest.Registration{Group: "fleet", Name: name, CloudID: "cloud-of-" + name}))
 	}
 	if c.Bool("throttle") {
 		opts = append(opts, azuretest.WithThrottling(azuretest.AzureLimits()))
