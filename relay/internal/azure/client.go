@@ -40,6 +40,8 @@ type Options struct {
 
 	APIVersion string // of registrations; RegistrationsVersion when ""
 
+	Limit *Limits // the rates to keep to; nil is none
+
 	Progress func(message string) // hears of every wait; may be nil
 
 	// Clock and Sleep default to the machine's. Sleep returns early with the
@@ -164,6 +166,10 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	// asked for once: the options are those of arm's pipeline.
 	if _, err := cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{target.scope()}, EnableCAE: true}); err != nil {
 		return nil, err
+	}
+	if o.Limit != nil {
+		ours.PerCallPolicies = append(ours.PerCallPolicies, &limiter{clock: again.clock, sleep: again.sleep, progress: again.progress,
+			limits: *o.Limit, buckets: map[string]*tokens{}})
 	}
 	a, err := arm.NewClient("azs-relay", "v0.1.0", cred, &arm.ClientOptions{ClientOptions: ours, DisableRPRegistration: true})
 	if err != nil {
