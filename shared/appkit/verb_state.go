@@ -31,6 +31,9 @@ type Side struct {
 	Idle string
 	// Line tells about a trip in one line of status.
 	Line func(l *ledger.Ledger, t ledger.Trip) string
+	// Warn says what status warns of beside the trips, such as keys that end soon;
+	// nil is nothing.
+	Warn func(l *ledger.Ledger, now time.Time) []string
 }
 
 // Advice is the one thing to do now.
@@ -44,7 +47,7 @@ type Advice struct {
 func CommonVerbs(p Program, side Side) []*cli.Command {
 	return []*cli.Command{
 		initVerb(p), cardVerb(p), wordsVerb(p), pairVerb(p),
-		inspectVerb(p), verifyVerb(p), putVerb(p), takeVerb(p, side),
+		inspectVerb(p), verifyVerb(p), putVerb(p), takeVerb(p, side), scanVerb(p, side),
 		statusVerb(p, side), nextVerb(p, side), logVerb(p),
 	}
 }
@@ -75,7 +78,14 @@ func runStatus(e *Env, side Side) error {
 	for _, t := range s.Ledger.Trips() {
 		trips = append(trips, tripJSON{t.ID, t.State, clock.Format(t.Started), clock.Format(t.Updated), t.Data})
 	}
-	e.Console.Result("status", map[string]any{"home": e.Where(), "label": s.Card.Label, "peers": len(s.Peers), "journal": s.Ledger.Head(), "trips": trips}, func(w io.Writer) {
+	warnings := []string{}
+	if side.Warn != nil {
+		warnings = append(warnings, side.Warn(s.Ledger, e.Clock.Now())...)
+	}
+	for _, w := range warnings {
+		e.Console.Warn("%s", w)
+	}
+	e.Console.Result("status", map[string]any{"warnings": warnings, "home": e.Where(), "label": s.Card.Label, "peers": len(s.Peers), "journal": s.Ledger.Head(), "trips": trips}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s %q, %d pinned, journal of %d lines with head %s\n", s.Card.Role, s.Card.Label, len(s.Peers), len(s.Ledger.Entries()), s.Ledger.Head()[:16])
 		for _, t := range s.Ledger.Trips() {
 			fmt.Fprintf(w, "%s  %-10s  %s\n", t.ID, t.State, side.Line(s.Ledger, t))

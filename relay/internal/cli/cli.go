@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/azs-courier/azs-courier/relay/internal/azure"
 	"github.com/azs-courier/azs-courier/relay/internal/flow"
 	"github.com/azs-courier/azs-courier/shared/appkit"
 	"github.com/azs-courier/azs-courier/shared/bundle"
@@ -28,7 +29,7 @@ func program() appkit.Program {
 		Description: "Registers the token that a request carries with Azure Resource Manager, fetches the activation key and seals " +
 			"it for the agent. The same request always gives the same answer.",
 	}
-	p.Verbs = append([]*cli.Command{registerVerb(p)}, appkit.CommonVerbs(p, side())...)
+	p.Verbs = append([]*cli.Command{registerVerb(p), unregisterVerb(p), moveVerb(p), keyVerb(p), listVerb(p), stampsVerb(p)}, appkit.CommonVerbs(p, side())...)
 	return p
 }
 
@@ -43,8 +44,12 @@ func side() appkit.Side {
 		Took: took,
 		Next: next,
 		Idle: "azs-relay take STICK",
+		Warn: warnings,
 		Line: func(_ *ledger.Ledger, t ledger.Trip) string {
 			line := fmt.Sprintf("agent %q, stamp %q", t.Data["agent"], t.Data["cloud-id"])
+			if op := t.Data["operation"]; op != "" && op != bundle.Register {
+				line = op + " of " + line
+			}
 			if id := t.Data["registration-id"]; id != "" {
 				line += ", " + id
 			}
@@ -66,7 +71,7 @@ func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.
 		return "", nil
 	}
 	if v.Manifest.Kind == bundle.KindRequest {
-		return fmt.Sprintf("azs-relay register %s --subscription SUBSCRIPTION", path), nil
+		return fmt.Sprintf("azs-relay register %s --subscription SUBSCRIPTION   # or unregister, where azs-agent deactivate made it", path), nil
 	}
 	id, err := s.Unlock(ctx)
 	if err != nil {
@@ -85,7 +90,15 @@ func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.
 func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
 	kept := e.Path
 	switch {
-	case t.State == ledger.Seen || t.State == ledger.Admitted || t.State == ledger.Registered:
+	case t.State == ledger.Moving:
+		return appkit.Advice{Why: fmt.Sprintf("the move of %s to %s was begun and is not finished: the registration may have no lock", t.Data["registration-id"], t.Data["move-to"]),
+			Command: moveCommand(t.Data["registration-id"], t.Data["move-to"])}, true
+	case t.Data["operation"] == bundle.Unregister && (t.State == ledger.Seen || t.State == ledger.Admitted || t.State == ledger.Removed):
+		if t.Data["agent"] == "" {
+			return appkit.Advice{Why: fmt.Sprintf("the removal of %s was begun and is not finished", t.Data["registration-id"]), Command: removeCommand(t.Data["registration-id"])}, true
+		}
+		return appkit.Advice{Why: fmt.Sprintf("request %s of agent %q is %s and not answered", t.ID, t.Data["agent"], t.State), Command: "azs-relay unregister REQUEST"}, true
+	case t.State == ledger.Seen || t.State == ledger.Admitted || t.State == ledger.Removed || t.State == ledger.Registered:
 		return appkit.Advice{Why: fmt.Sprintf("request %s of agent %q is %s and not answered", t.ID, t.Data["agent"], t.State),
 			Command: "azs-relay register REQUEST --subscription SUBSCRIPTION"}, true
 	case t.Data["locked"] == "false" && t.State == ledger.Answered && t.Data["answer-file"] != "":
@@ -98,6 +111,26 @@ func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
 		return appkit.Advice{Why: fmt.Sprintf("the answer to request %s is on its way: its receipt closes the trip", t.ID)}, true
 	}
 	return appkit.Advice{}, false
+}
+
+// moveCommand is the command that ends a move.
+func moveCommand(from, to string) string {
+	a, aerr := azure.ParseRegistrationID(from)
+	b, berr := azure.ParseRegistrationID(to)
+	if aerr != nil || berr != nil {
+		return "azs-relay move …"
+	}
+	return fmt.Sprintf("azs-relay move --name %q --group %q --subscription %s --to-group %q --to-subscription %s",
+		a.Name(), a.Group().Name(), a.Subscription(), b.Group().Name(), b.Subscription())
+}
+
+// removeCommand is the command that ends a removal that no request asks for.
+func removeCommand(id string) string {
+	r, err := azure.ParseRegistrationID(id)
+	if err != nil {
+		return "azs-relay unregister … --force"
+	}
+	return fmt.Sprintf("azs-relay unregister --name %q --group %q --subscription %s --force", r.Name(), r.Group().Name(), r.Subscription())
 }
 
 // partial turns an outcome that lacks its lock into the failure of the run.

@@ -85,10 +85,11 @@ func (r *Relay) keyed(p *Plan, key *official.Key) error {
 	}, r.Clock.Now()); err != nil {
 		return err
 	}
-	return r.noteKey(p.Job.Trip, key)
+	return r.NoteKey(p.Job.Trip, key)
 }
 
-func (r *Relay) noteKey(trip string, key *official.Key) error {
+// NoteKey journals digest and expiry of a key that was fetched for a trip.
+func (r *Relay) NoteKey(trip string, key *official.Key) error {
 	_, err := r.Ledger.Append("key-fetched", trip, map[string]string{
 		dataKey: bundle.Digest(key.Digest).String(), dataKeyExpires: key.Claims.ExpiresText,
 	})

@@ -54,16 +54,19 @@ func (r *Relay) Whose(o Order) (azure.RegistrationID, error) {
 // registration was made for, as an answer to that request. A key that the agent
 // was given already gives the same answer bundle; one that a receipt tells to be
 // in use is refused, since the agent takes no second answer.
-func (r *Relay) SealKey(_ context.Context, id azure.RegistrationID, key *official.Key) (*Outcome, error) {
-	var trip ledger.Trip
-	for _, t := range r.Ledger.Trips() {
-		if t.Data[dataPair] != "" && isRegistered(t.State) && strings.EqualFold(t.Data[dataRegistrationID], id.String()) {
-			trip = t
+func (r *Relay) SealKey(ctx context.Context, id azure.RegistrationID, key *official.Key) (*Outcome, error) {
+	trip, ok := r.TripOf(id)
+	if ok {
+		_, release, err := r.Ledger.Claim(ctx, "trip "+trip.ID)
+		if err != nil {
+			return nil, err
 		}
+		defer release()
+		trip, _ = r.Ledger.Trip(trip.ID)
 	}
 	d := trip.Data
 	switch {
-	case trip.ID == "":
+	case d[dataPair] == "":
 		return nil, fault.New(fault.NotForUs, "no agent's request stands for %s, so there is nobody to seal the key to", id).
 			Hint("azs-relay key --name %s --key-out ActivationKey.txt, or a new request from the agent", id.Name())
 	case trip.State == ledger.Closed:
@@ -95,6 +98,16 @@ func (r *Relay) SealKey(_ context.Context, id azure.RegistrationID, key *officia
 		file = answerFile(j)
 	}
 	return out, r.answer(j, content, []byte(key.Text.Reveal()), file, out)
+}
+
+// TripOf returns the last trip that registered at a place.
+func (r *Relay) TripOf(id azure.RegistrationID) (trip ledger.Trip, ok bool) {
+	for _, t := range r.Ledger.Trips() {
+		if op := t.Data[dataOperation]; op != operationMove && op != bundle.Unregister && isRegistered(t.State) && strings.EqualFold(t.Data[dataRegistrationID], id.String()) {
+			trip, ok = t, true
+		}
+	}
+	return trip, ok
 }
 
 // jobOf makes the job of a trip again, of what the journal knows of its request.
