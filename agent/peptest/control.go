@@ -14,7 +14,6 @@ import (
 //	DELETE /faults                   removes every fault and lets held cmdlets go on
 //	POST   /release                  lets held cmdlets go on: {"released":N}
 //	POST   /finish                   ends the time that actions take: {"running":BOOL}
-//	POST   /drop                     closes idle connections: {"dropped":N}
 //	GET    /log                      the exchanges so far, a list of Request
 //	GET    /state                    the Stamp
 //	GET    /wait?action=&count=&timeout=   answers {"seen":true} once count (default
@@ -52,9 +51,6 @@ func (s *Server) Control() http.Handler {
 	})
 	mux.HandleFunc("POST /finish", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]bool{"running": s.Finish()})
-	})
-	mux.HandleFunc("POST /drop", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, map[string]int{"dropped": s.DropIdle()})
 	})
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Requests()) })
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Stamp()) })

@@ -20,6 +20,7 @@ const (
 	// Of an HTTP exchange.
 	DropBefore   Kind = "drop-before"  // the connection is closed before the request acts
 	DropAfter    Kind = "drop-after"   // the request acts, then the connection is closed
+	DropIdle     Kind = "drop-idle"    // the whole reply comes, then the connection is closed as one that is idle
 	Cut          Kind = "cut"          // the request acts, half of the reply comes, then the connection is closed
 	Unauthorized Kind = "unauthorized" // 401 after the challenge, for every name and password
 	BasicOnly    Kind = "basic-only"   // 401 that offers Basic alone
@@ -91,7 +92,7 @@ var stages = map[Kind]stage{
 	BlackHole: onRequest, DropBefore: onRequest, Unauthorized: onRequest, BasicOnly: onRequest, NoSeal: onRequest,
 	NoSign: onRequest, NoKeyExch: onRequest, No128: onRequest, NoESS: onRequest,
 	HTML: onRequest, Redirect: onRequest, WSManFault: onRequest, Vanish: onRequest, Dies: onRequest,
-	DropAfter: onReply, Cut: onReply, Clear: onReply, Garbage: onReply, BadSeal: onReply, HugeLength: onReply,
+	DropAfter: onReply, DropIdle: onReply, Cut: onReply, Clear: onReply, Garbage: onReply, BadSeal: onReply, HugeLength: onReply,
 	HugeOriginal: onReply, Endless: onReply, EndlessHeader: onReply, SlowHeader: onReply, SlowBody: onReply, DeepSOAP: onReply,
 	WrongRelatesTo: onReply,
 	Truncated:      onStream, Duplicate: onStream, Reordered: onStream, DeepNest: onStream,

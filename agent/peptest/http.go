@@ -422,6 +422,13 @@ func (s *Server) spoil(w http.ResponseWriter, r *http.Request, conn *connection,
 	switch f.Kind {
 	case DropAfter:
 		s.drop(w, entry)
+	case DropIdle:
+		w.Header().Set("Content-Length", strconv.Itoa(len(res.body)))
+		s.write(w, res, entry)
+		if flusher, ok := w.(http.Flusher); ok {
+			flusher.Flush()
+		}
+		s.drop(w, entry)
 	case Cut:
 		w.Header().Set("Content-Length", strconv.Itoa(len(res.body)+1))
 		res.body = res.body[:len(res.body)/2]

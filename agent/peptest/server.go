@@ -53,13 +53,7 @@ type Server struct {
 	logged    chan struct{} // closed by the next entry, then replaced
 	shells    map[string]*shell
 	stamp     stamp
-	conns     map[net.Conn]open
-}
-
-// open is an open connection.
-type open struct {
-	address int // from 1
-	idle    bool
+	conns     map[net.Conn]int // open connections, with the numbers of their addresses
 }
 
 type config struct {
@@ -216,7 +210,7 @@ func Start(addr string, opts ...Option) (*Server, error) {
 		c.password = rand.Text()
 	}
 	s := &Server{User: DefaultUser, Password: c.password, CloudID: c.cloudID, config: c,
-		released: make(chan struct{}), logged: make(chan struct{}), shells: map[string]*shell{}, conns: map[net.Conn]open{}}
+		released: make(chan struct{}), logged: make(chan struct{}), shells: map[string]*shell{}, conns: map[net.Conn]int{}}
 	s.stamp = stamp{version: version, deployment: c.deployment, finish: make(chan struct{})}
 	if c.tls {
 		if s.ca, err = newAuthority(); err != nil {
@@ -272,7 +266,7 @@ func (s *Server) newHTTP(address int) *http.Server {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if delete(s.conns, c); state != http.StateClosed && state != http.StateHijacked {
-				s.conns[c] = open{address, state == http.StateIdle}
+				s.conns[c] = address
 			}
 		},
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
@@ -332,8 +326,8 @@ func (s *Server) listenAgain() error {
 func (s *Server) reset(address int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c, o := range s.conns {
-		if o.address != address {
+	for c, at := range s.conns {
+		if at != address {
 			continue
 		}
 		raw := c
@@ -345,21 +339,6 @@ func (s *Server) reset(address int) {
 		}
 		_ = raw.Close()
 	}
-}
-
-// DropIdle closes the connections on which no request is under way, as a host does
-// that drops idle ones, and returns how many there were.
-func (s *Server) DropIdle() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for c, o := range s.conns {
-		if o.idle {
-			_ = c.Close()
-			n++
-		}
-	}
-	return n
 }
 
 // Close ends the server: connections are closed, pipelines and actions end where

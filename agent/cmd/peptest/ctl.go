@@ -54,7 +54,6 @@ func ctlCommand() *cli.Command {
 			plain("clear", "remove every fault and let held cmdlets go on", http.MethodDelete, "/faults"),
 			plain("release", "let held cmdlets go on", http.MethodPost, "/release"),
 			plain("finish", "end the time that an activation or its removal takes", http.MethodPost, "/finish"),
-			plain("drop", "close the connections on which no request is under way", http.MethodPost, "/drop"),
 			plain("log", "print the exchanges so far as JSON", http.MethodGet, "/log"),
 			plain("state", "print the stamp's state as JSON", http.MethodGet, "/state"),
 			{

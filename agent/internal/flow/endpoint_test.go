@@ -650,7 +650,7 @@ func TestGrown(t *testing.T) {
 // session is left.
 func TestAnActivationThatIsCutAnywhere(t *testing.T) {
 	in := newInside(t)
-	for _, kind := range []peptest.Kind{peptest.DropBefore, peptest.DropAfter, peptest.Cut} {
+	for _, kind := range []peptest.Kind{peptest.DropBefore, peptest.DropAfter, peptest.DropIdle, peptest.Cut} {
 		outcomes := map[string]int{}
 		for at := 0; ; at++ {
 			s := newStamp(t)
@@ -703,7 +703,7 @@ func TestAnActivationThatIsCutAnywhere(t *testing.T) {
 }
 
 func TestATokenThatIsCutAnywhere(t *testing.T) {
-	for _, kind := range []peptest.Kind{peptest.DropBefore, peptest.DropAfter, peptest.Cut} {
+	for _, kind := range []peptest.Kind{peptest.DropBefore, peptest.DropAfter, peptest.DropIdle, peptest.Cut} {
 		for at := 0; ; at++ {
 			s := newStamp(t)
 			s.Fail(peptest.Fault{Kind: kind, After: at, Times: 1})
@@ -712,6 +712,11 @@ func TestATokenThatIsCutAnywhere(t *testing.T) {
 			e.Close(t.Context())
 			if err != nil {
 				wantKind(t, err, fault.Unreachable)
+				again := s.endpoint()
+				if _, _, err := again.Token(t.Context()); err != nil {
+					t.Errorf("%s at %d: the second run: %v", kind, at, err)
+				}
+				again.Close(t.Context())
 			}
 			if st := s.Stamp(); st.Shells != 0 || err == nil && st.Tokens != 1 {
 				t.Errorf("%s at %d: %v, and the stamp is %+v", kind, at, err, st)

@@ -275,7 +275,7 @@ func TestHostileEndpoints(t *testing.T) {
 		})
 	}
 	// What is not hostile here: the kinds that only fail a cmdlet or a connection.
-	for _, kind := range []peptest.Kind{peptest.Refused, peptest.DropBefore, peptest.DropAfter, peptest.Vanish, peptest.ErrorRecord,
+	for _, kind := range []peptest.Kind{peptest.Refused, peptest.DropBefore, peptest.DropAfter, peptest.DropIdle, peptest.Vanish, peptest.ErrorRecord,
 		peptest.Terminating, peptest.Busy, peptest.Hold, peptest.HostCall, peptest.VoidCall} {
 		covered[kind] = true
 	}
