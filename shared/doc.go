@@ -11,6 +11,8 @@
 //	clock                  the time of day, passed in
 //	secret                 values that print as [redacted]
 //	internal/atomicfile    files that are whole or absent, whatever happens half way
+//	frame/scan             QR codes in pictures, videos, folders and PDFs
+//	frame/scan/camera      a simulated webcam before a screen, for tests and measurements
 //	sshsig                 SSH signatures, in a narrow profile
 //	bundle                 the format that crosses the gap: Seal, Verify, Open; bytes in, bytes out
 //	official               the token and key files of the official scripts, in every encoding
