@@ -184,7 +184,58 @@ func (r *Reel) All() ([]Still, error) { return r.First(r.set.N()) }
 
 // Kept returns the codes of a set that is kept, on paper or as pictures: K and a
 // quarter more, at least two, for what is lost to a crease or a coffee cup.
-func (r *Reel) Kept() ([]Still, error) { return r.First(r.set.K() + max(2, r.set.K()/4)) }
+//
+// All K systematic frames are among them, because the recipe that needs no program
+// of ours only knows how to put those together: one whose code cannot be read at
+// the version of the set is drawn one or two versions larger.
+func (r *Reel) Kept() ([]Still, error) {
+	k := r.set.K()
+	n := k + max(2, k/4)
+	kept, err := r.First(n)
+	if err != nil {
+		return nil, err
+	}
+	var all []Still
+	for index := range k {
+		s, err := r.systematic(index, kept)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			all = append(all, *s)
+		}
+	}
+	for _, s := range kept {
+		if s.Index >= k && len(all) < n {
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+// systematic returns the code of a systematic frame, from those that are here or
+// larger, and nil when no size can be read.
+func (r *Reel) systematic(index int, here []Still) (*Still, error) {
+	for _, s := range here {
+		if s.Index == index {
+			return &s, nil
+		}
+	}
+	text, err := r.set.Text(index)
+	if err != nil {
+		return nil, err
+	}
+	for v := r.set.Version() + 1; v <= min(40, r.set.Version()+2); v++ {
+		c, err := Draw(text, v)
+		if err != nil {
+			return nil, err
+		}
+		if c.Reads(text) {
+			return &Still{index, c}, nil
+		}
+	}
+	return nil, nil
+}
 
 // Fit returns the version for a bundle of so many bytes where versions up to most
 // can be shown: the smallest that needs no more codes than most does. It is 0 when

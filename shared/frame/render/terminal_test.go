@@ -50,7 +50,7 @@ func TestZbarReadsTheTerminal(t *testing.T) {
 				}
 				want = append(want, textsOf(t, term.reel, []Still{still})...)
 				paths = append(paths, savePicture(t, filepath.Join(dir, fmt.Sprintf("%03d.png", i)), s.photograph(grey[0], grey[1])))
-				if line := s.line((Modules(term.reel.Set().Version())+2*Quiet+1)/2); !strings.Contains(line, fmt.Sprintf("code %d · any %d of ", still.Index, k)) {
+				if line := s.line((Modules(term.reel.Set().Version()) + 2*Quiet + 1) / 2); !strings.Contains(line, fmt.Sprintf("code %d · any %d of ", still.Index, k)) {
 					t.Errorf("the status line is %q", line)
 				}
 			}
