@@ -392,7 +392,7 @@ func TestClientOnAnIndependentServerThatDropsIdleConnections(t *testing.T) {
 		t.Fatal(got)
 	}
 	if _, err := session.Stamp(ctx); err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	if got := s.line(t); got != "dropped" {
 		t.Fatal(got)
