@@ -65,6 +65,8 @@ type Env struct {
 
 	shared func(make bool) (Shared, error) // nil: the state lies in Home
 	where  string                          // the shared state as the operator named it
+
+	scan *scannedBundle // what --scan read in this run, or nil
 }
 
 // Main runs the verb that args name (the words behind the program's name) and

@@ -433,7 +433,7 @@ func runTake(ctx context.Context, e *Env, c *cli.Context, side Side) error {
 		bad++
 	}
 	for _, entry := range entries {
-		t, err := s.take(ctx, entry, side)
+		t, err := s.take(ctx, entry, side, "took")
 		if err != nil {
 			t.Error = err.Error()
 			refused = err
@@ -468,7 +468,9 @@ func runTake(ctx context.Context, e *Env, c *cli.Context, side Side) error {
 	return nil
 }
 
-func (s *Station) take(ctx context.Context, entry medium.Entry, side Side) (taken, error) {
+// take keeps a bundle that is from a pinned peer, for this side and not used yet,
+// and notes how it came: "took" or "scanned".
+func (s *Station) take(ctx context.Context, entry medium.Entry, side Side, event string) (taken, error) {
 	t := taken{Name: entry.Name}
 	b, err := bundle.Split(entry.Data)
 	if err != nil {
@@ -486,7 +488,7 @@ func (s *Station) take(ctx context.Context, entry medium.Entry, side Side) (take
 	if err := s.Ledger.Keep(name, b.Text()); err != nil {
 		return t, err
 	}
-	if _, err := s.Ledger.Append("took", "", map[string]string{"bundle": t.Bundle, "kind": t.Kind, "peer": peer.Label(), "digest-taken": b.Digest().String()}); err != nil {
+	if _, err := s.Ledger.Append(event, "", map[string]string{"bundle": t.Bundle, "kind": t.Kind, "peer": peer.Label(), "digest-taken": b.Digest().String()}); err != nil {
 		return t, err
 	}
 	t.Path = s.Path(name)

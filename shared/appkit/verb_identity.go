@@ -196,7 +196,7 @@ func (s *Station) readCard(ctx context.Context, path string) (*trust.Card, error
 func pairVerb(p Program) *cli.Command {
 	exits := []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Locked}
 	return Describe(&cli.Command{
-		Name: "pair", Usage: "pin the other side by its card", ArgsUsage: "CARD",
+		Name: "pair", Usage: "pin the other side by its card", ArgsUsage: "[CARD]",
 		Description: "Shows the words of the pair with four blanks; the other operator reads those four out and they are typed. " +
 			"The other side does the same with its own four. A relay may take the card out of an agent's first request. " +
 			"--card-words compares the words of the card alone, for an agent whose own card the relay does not have yet.",
@@ -204,6 +204,7 @@ func pairVerb(p Program) *cli.Command {
 			&cli.StringFlag{Name: "expect-words", Usage: "the twelve `WORDS` that the other side printed, for scripts"},
 			&cli.BoolFlag{Name: "card-words", Usage: "compare the words of the card instead of the words of the pair"},
 			&cli.BoolFlag{Name: "replace", Usage: "replace the card that is pinned under the same label"},
+			ScanFlag(),
 		},
 		Action: Run(runPair),
 		Subcommands: []*cli.Command{
@@ -216,15 +217,26 @@ func pairVerb(p Program) *cli.Command {
 				Help{Examples: []string{p.Name + " pair export-signers allowed_signers"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}}),
 		},
 	}, Help{
-		Examples: []string{p.Name + " pair card.azc", p.Name + ` pair card.azc --expect-words "abandon ability able about above absent absorb abstract absurd abuse access accident"`, p.Name + " pair show"},
-		Exit:     exits,
+		Examples: []string{p.Name + " pair card.azc", p.Name + ` pair card.azc --expect-words "abandon ability able about above absent absorb abstract absurd abuse access accident"`, p.Name + " pair --scan page", p.Name + " pair show"},
+		Exit:     append(exits, fault.NothingYet),
 	})
 }
 
-func runPair(ctx context.Context, e *Env, c *cli.Context) error {
-	args, err := Args(c, "CARD")
+func runPair(ctx context.Context, e *Env, c *cli.Context) (err error) {
+	defer func() {
+		if e.scan == nil || e.scan.kind == bundle.KindPairing { // a request is still to be registered
+			err = e.ScanUsed(err)
+		}
+	}()
+	args, err := Args(c, "[CARD]")
+	if err == nil {
+		args, err = e.Scanned(ctx, c, args)
+	}
 	if err != nil {
 		return err
+	}
+	if len(args) == 0 {
+		return fault.New(fault.Usage, "pair needs CARD, or --scan").Hint("%s help pair", e.Program)
 	}
 	s, err := e.Station()
 	if err != nil {

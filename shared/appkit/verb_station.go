@@ -82,8 +82,11 @@ func (s *Station) Unlock(context.Context) (*trust.Identity, error) {
 func (s *Station) Path(file string) string { return s.Env.Path(file) }
 
 // ReadBundle reads a bundle by the path that the operator gave, or by the name
-// under which it is kept.
+// under which it is kept; or the one that --scan read.
 func (e *Env) ReadBundle(arg string) ([]byte, error) {
+	if e.scan != nil && arg == e.scan.name {
+		return e.scan.text, nil
+	}
 	raw, err := medium.ReadFile(arg)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Base(arg) == arg {
 		if kept, kerr := e.readKept(arg); kerr == nil {

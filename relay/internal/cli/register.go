@@ -43,7 +43,7 @@ func registerVerb(p appkit.Program) *cli.Command {
 			&cli.StringFlag{Name: "out", Usage: "write the answer to `FILE`, or to standard output with -"},
 			&cli.StringFlag{Name: "put", Usage: "write the answers to the stick or folder `DIR`"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the exact requests, send none that changes anything"},
-			acceptClock,
+			acceptClock, appkit.ScanFlag(),
 		}, azureFlags()...),
 		Action: appkit.Run(runRegister),
 	}, appkit.Help{
@@ -67,6 +67,7 @@ type registering struct {
 	relay   *flow.Relay
 	order   flow.Order
 	results []result
+	scanned []string // the request that --scan read
 }
 
 // result is what became of one request.
@@ -109,7 +110,11 @@ func runRegister(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 		NoProviderRegister: c.Bool("no-provider-register"), NoLock: c.Bool("no-lock"),
 		FromSubscription: c.String("from-subscription"), NameSuffix: c.String("name-suffix-on-renewal"), InPlace: c.Bool("in-place"),
 	}}
-	return r.run(ctx)
+	var err error
+	if r.scanned, err = e.Scanned(ctx, c, c.Args().Slice()); err != nil {
+		return err
+	}
+	return e.ScanUsed(r.run(ctx))
 }
 
 // open opens the state folder: for reading only when nothing is to be done.
@@ -171,12 +176,12 @@ func (r *registering) run(ctx context.Context) error {
 }
 
 func checkRegister(c *cli.Context) error {
-	plain := c.String("token-file") != ""
+	plain, scan := c.String("token-file") != "", len(c.StringSlice("scan")) > 0
 	switch {
-	case plain && c.NArg() > 0:
+	case plain && (c.NArg() > 0 || scan):
 		return fault.New(fault.Usage, "a bundle and --token-file contradict each other")
-	case !plain && c.NArg() == 0:
-		return fault.New(fault.Usage, "register needs a request, or --token-file").Hint("azs-relay register REQUEST --subscription SUBSCRIPTION")
+	case !plain && c.NArg() == 0 && !scan:
+		return fault.New(fault.Usage, "register needs a request, --scan or --token-file").Hint("azs-relay register REQUEST --subscription SUBSCRIPTION")
 	case plain && c.String("key-out") == "" && !c.Bool("dry-run"):
 		return fault.New(fault.Usage, "a plain token has no agent to seal the answer for, so the key needs a file").Hint("azs-relay register --token-file %s --key-out ActivationKey.txt", c.String("token-file"))
 	case plain && (c.String("out") != "" || c.String("put") != ""):
@@ -191,6 +196,14 @@ func checkRegister(c *cli.Context) error {
 type work struct {
 	source string
 	*flow.Job
+}
+
+// bundles names the requests: the arguments, or what was scanned instead.
+func (r *registering) bundles() []string {
+	if len(r.scanned) > 0 {
+		return r.scanned
+	}
+	return r.c.Args().Slice()
 }
 
 // read opens every request before anything is sent, lowest number first, so that
@@ -209,7 +222,7 @@ func (r *registering) read(ctx context.Context) ([]work, error) {
 		return nil, err
 	}
 	var jobs []work
-	for _, path := range r.c.Args().Slice() {
+	for _, path := range r.bundles() {
 		raw, err := r.env.ReadBundle(path)
 		if err != nil {
 			return nil, err
