@@ -24,6 +24,7 @@ func activateVerb(p appkit.Program) *cli.Command {
 			"and activates the stamp (--pep), or writes the key to a file that New-AzsActivationResource accepts (--key-out). " +
 			"An answer can be used once; a run that was interrupted is finished by the same command, which asks the endpoint " +
 			"what became of an activation before it begins another. A receipt for the relay is made. " +
+			"The answer to azs-agent deactivate holds no key, and needs neither --pep nor --key-out. " +
 			"--key-file activates the stamp with a plain key of the official scripts instead of an answer. " +
 			"The signature of the activation key cannot be checked here: only the stamp can.",
 		Flags: append([]cli.Flag{
@@ -32,32 +33,32 @@ func activateVerb(p appkit.Program) *cli.Command {
 			&cli.StringFlag{Name: "put", Usage: "write the receipt to the stick or folder `DIR`"},
 			&cli.StringFlag{Name: "key-file", Usage: "plain activation key `FILE` instead of an answer; needs --pep"},
 			&cli.StringFlag{Name: "assume", Usage: "`applied|failed`: what became of an activation whose end nobody saw, as the administrator portal shows it"},
-			acceptClock,
+			acceptClock, appkit.ScanFlag(),
 		}, pepFlags()...),
 		Action: appkit.Run(runActivate),
 	}, appkit.Help{
-		Examples: []string{p.Name + ` activate answer.azc --pep 192.0.2.1 --pep-user 'AZURESTACK\CloudAdmin' --put /media/stick`, p.Name + " activate answer.azc --key-out activation-key.txt", p.Name + " activate answer.azc --key-out activation-key.txt --put /media/stick"},
-		Exit:     append([]fault.Kind{fault.Replay, fault.Expired}, pepExits...),
+		Examples: []string{p.Name + ` activate answer.azc --pep 192.0.2.1 --pep-user 'AZURESTACK\CloudAdmin' --put /media/stick`, p.Name + " activate answer.azc --key-out activation-key.txt", p.Name + " activate answer.azc --key-out activation-key.txt --put /media/stick",
+			p.Name + " activate removed.azc --put /media/stick"},
+		Exit: append([]fault.Kind{fault.Replay, fault.Expired}, pepExits...),
 	})
 }
 
-func runActivate(ctx context.Context, e *appkit.Env, c *cli.Context) error {
+func runActivate(ctx context.Context, e *appkit.Env, c *cli.Context) (err error) {
 	args, err := appkit.Args(c, "[BUNDLE]")
 	if err != nil {
 		return err
 	}
+	scan := len(c.StringSlice("scan")) > 0
 	file, plain := c.String("key-out"), c.String("key-file")
 	// An address from the environment is for the verbs that need one.
 	far := c.String("pep") != "" && (file == "" || c.String("pep") != os.Getenv("AZS_PEP"))
 	switch {
-	case (len(args) == 0) == (plain == ""):
-		return fault.New(fault.Usage, "activate takes one answer, or --key-file").Hint("azs-agent activate ANSWER --pep … --pep-user USER")
+	case (len(args) == 0 && !scan) == (plain == ""):
+		return fault.New(fault.Usage, "activate takes one answer, --scan or --key-file").Hint("azs-agent activate ANSWER --pep … --pep-user USER")
 	case far && file != "":
 		return fault.New(fault.Usage, "--pep and --key-out contradict each other")
 	case plain != "" && !far:
 		return fault.New(fault.Usage, "--key-file needs the privileged endpoint").Hint("azs-agent activate --key-file %s --pep … --pep-user USER", plain)
-	case !far && file == "":
-		return fault.New(fault.Usage, "activate needs the privileged endpoint or a file for the activation key").Hint("azs-agent activate %s --key-out activation-key.txt", args[0])
 	}
 	assume := c.String("assume")
 	if assume != "" && assume != "applied" && assume != "failed" {
@@ -67,18 +68,35 @@ func runActivate(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 	if plain != "" {
 		raw, err = medium.ReadText(plain, official.MaxRaw)
 	} else {
-		raw, err = e.ReadBundle(args[0])
+		if args, err = e.Scanned(ctx, c, args); err == nil {
+			raw, err = e.ReadBundle(args[0])
+		}
 	}
 	if err != nil {
 		return err
 	}
+	defer func() { err = e.ScanUsed(err) }()
 	s, agent, err := open(ctx, e, c)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	var to flow.Sink = flow.KeyFile(file)
-	if far {
+	removal := false
+	if plain == "" {
+		if sealed, err := bundle.Split(raw); err == nil { // what is wrong with it, Activate says
+			if m, err := sealed.Peek(); err == nil {
+				removal = flow.Removal(s.Ledger, m)
+			}
+		}
+	}
+	var to flow.Sink
+	switch {
+	case removal: // has no key, so it goes nowhere
+	case !far && file == "":
+		return fault.New(fault.Usage, "activate needs the privileged endpoint or a file for the activation key").Hint("azs-agent activate %s --key-out activation-key.txt", append(args, "--scan page")[0])
+	case !far:
+		to = flow.KeyFile(file)
+	default:
 		pep, err := endpoint(e, c)
 		if err != nil {
 			return err
@@ -118,7 +136,9 @@ func report(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent,
 	for _, w := range a.Warnings {
 		e.Console.Warn("%s", w)
 	}
-	e.Console.Say("key: %s", a.Key.Describe())
+	if a.Key != nil {
+		e.Console.Say("key: %s", a.Key.Describe())
+	}
 	if a.Outcome == bundle.OutcomeWritten {
 		e.Console.Say("%s", official.Unverified)
 	}
@@ -132,6 +152,19 @@ func report(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent,
 		return fault.New(fault.KindOf(err), "the answer was used and the receipt is kept, but the receipt did not leave: %w", err).Hint("azs-agent put %s DIR", s.Path(a.ReceiptFile))
 	}
 	ans := a.Answer
+	if a.Key == nil {
+		e.Console.Result("removal", map[string]any{
+			"trip": a.Trip, "outcome": "removed", "again": a.Again, "cloudId": ans.CloudID, "subscription": ans.Subscription, "resourceGroup": ans.ResourceGroup,
+			"registration": ans.Registration, "note": ans.Note, "receipt": s.Path(a.ReceiptFile), "places": places,
+		}, func(w io.Writer) {
+			fmt.Fprintf(w, "the registration of stamp %q is removed\n  was          %q in group %q of subscription %s\n", ans.CloudID, ans.Registration, ans.ResourceGroup, ans.Subscription)
+			if ans.Note != "" {
+				fmt.Fprintf(w, "  note         %q\n", ans.Note)
+			}
+			fmt.Fprintf(w, "  receipt      %s\n", s.Path(a.ReceiptFile))
+		})
+		return nil
+	}
 	e.Console.Result("activation", map[string]any{
 		"trip": a.Trip, "outcome": a.Outcome, "again": a.Again, "keyFile": file, "keySha256": ans.KeySHA256.String(), "keyExpires": ans.KeyExpires,
 		"cloudId": ans.CloudID, "subscription": ans.Subscription, "resourceGroup": ans.ResourceGroup, "registration": ans.Registration,

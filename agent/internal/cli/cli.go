@@ -56,13 +56,19 @@ func side() appkit.Side {
 		Usable: func(s *appkit.Station, v *bundle.Verified, b *bundle.Bundle) error {
 			return flow.Usable(s.Ledger, v, b.Digest())
 		},
-		Took: func(_ context.Context, _ *appkit.Station, _ *bundle.Verified, _ *bundle.Bundle, path string) (string, error) {
+		Took: func(_ context.Context, s *appkit.Station, v *bundle.Verified, _ *bundle.Bundle, path string) (string, error) {
+			if flow.Removal(s.Ledger, v.Manifest) {
+				return "azs-agent activate " + path + "   # ends the removal; it needs no endpoint", nil
+			}
 			return fmt.Sprintf("azs-agent activate %s --key-out activation-key.txt", path), nil
 		},
 		Next: next,
 		Idle: "azs-agent token --token-file RegistrationToken.txt --put STICK",
 		Line: func(l *ledger.Ledger, t ledger.Trip) string {
 			line := fmt.Sprintf("stamp %q", t.Data["cloud-id"])
+			if op := t.Data["operation"]; op != bundle.Register && op != "" {
+				line = op + " of " + line
+			}
 			if at := t.Data["expires"]; flow.IsPending(t) {
 				line += ", answer until " + at
 			}
@@ -80,12 +86,22 @@ func side() appkit.Side {
 // next says what a trip waits for.
 func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
 	kept := func(file string) string { return e.Home + "/bundles/" + file }
+	removal := t.Data["operation"] == bundle.Unregister
 	switch t.State {
 	case ledger.Requested:
 		return appkit.Advice{Why: fmt.Sprintf("request %s for stamp %q is sealed and has not left yet", t.ID, t.Data["cloud-id"]),
 			Command: fmt.Sprintf("azs-agent put %s STICK", kept(t.Data["file"]))}, true
 	case ledger.Exported, ledger.Admitted:
+		if removal {
+			return appkit.Advice{Why: fmt.Sprintf("request %s is on its way: the relay removes the registration (azs-relay unregister), and its answer comes back to azs-agent take STICK", t.ID)}, true
+		}
 		return appkit.Advice{Why: fmt.Sprintf("request %s is on its way: the relay registers it, and its answer comes back to azs-agent take STICK", t.ID)}, true
+	case ledger.Opened, ledger.Applied, ledger.Confirmed:
+		if removal && t.Data["receipt"] == "" {
+			return appkit.Advice{Why: fmt.Sprintf("answer %s was opened and its removal is not ended here yet", t.Data["answer"]), Command: "azs-agent activate ANSWER"}, true
+		}
+	}
+	switch t.State {
 	case ledger.Opened:
 		return appkit.Advice{Why: fmt.Sprintf("answer %s was opened and its key not written yet", t.Data["answer"]),
 			Command: "azs-agent activate ANSWER --key-out activation-key.txt   (or --pep …, as before)"}, true

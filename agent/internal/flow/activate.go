@@ -21,9 +21,9 @@ import (
 type Activation struct {
 	Trip    string
 	Answer  *bundle.Answer
-	Key     *official.Key
-	Outcome string // bundle.OutcomeWritten or bundle.OutcomeApplied
-	Again   bool   // an interrupted run was finished
+	Key     *official.Key // nil for the answer to a removal, which has none
+	Outcome string        // bundle.OutcomeWritten or bundle.OutcomeApplied
+	Again   bool          // an interrupted run was finished
 
 	// The relay's clock is ahead of ours by something between these two, as far as
 	// the crossing can tell.
@@ -66,16 +66,26 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 		}
 		return nil, err
 	}
+	if act.Key == nil {
+		to = nothing{}
+	} else if to == nil {
+		return nil, fault.New(fault.Usage, "answer %s holds an activation key, which has to go to the stamp or to a file", v.Manifest.Bundle).
+			Hint("azs-agent activate ANSWER --key-out activation-key.txt")
+	}
 	if err := to.Check(ctx, act.Answer.CloudID, key); err != nil {
 		return nil, err
 	}
 	act.Again = trip.Data[dataAnswerDigest] != ""
 	if !act.Again {
-		if _, err := a.Ledger.Append(ledger.Opened, trip.ID, map[string]string{
+		data := map[string]string{
 			dataAnswer: v.Manifest.Bundle.String(), dataAnswerDigest: sealed.Digest().String(),
 			dataPair: v.Manifest.Pair.String(), dataSeqIn: strconv.FormatUint(v.Manifest.Seq, 10),
-			dataKey: act.Answer.KeySHA256.String(), dataKeyExpires: act.Answer.KeyExpires,
-		}); err != nil {
+		}
+		if act.Key != nil {
+			data[dataKey], data[dataKeyExpires] = act.Answer.KeySHA256.String(), act.Answer.KeyExpires
+			data[dataRegistration] = act.Answer.Registration // of a renewal perhaps a new one, for the next
+		}
+		if _, err := a.Ledger.Append(ledger.Opened, trip.ID, data); err != nil {
 			return nil, err
 		}
 	}
@@ -97,6 +107,23 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 		}
 	}
 	return act, a.receipt(act, peer, sealed.Digest(), applied)
+}
+
+// nothing is the sink of an answer to a removal: the stamp was deactivated before
+// the request was made, so there is nothing left to do to it.
+type nothing struct{}
+
+func (nothing) Check(context.Context, string, secret.Text) error { return nil }
+
+func (nothing) Apply(context.Context, secret.Text, Past) (string, error) {
+	return bundle.OutcomeApplied, nil
+}
+
+// Removal reports whether an answer is that to a removal, as far as the request
+// that it names tells.
+func Removal(l *ledger.Ledger, m *bundle.Manifest) bool {
+	t, ok := l.FindByDigest(m.Re.String())
+	return ok && t.Data[dataOperation] == bundle.Unregister
 }
 
 // past reads what earlier runs noted about a trip.
@@ -200,6 +227,14 @@ func (a *Agent) open(v *bundle.Verified, trip ledger.Trip) (*Activation, secret.
 	if err := compare(v.Manifest.Bundle, ans, trip); err != nil {
 		return nil, secret.Text{}, err
 	}
+	// The answer was made before it came, the request was made before it arrived.
+	act := &Activation{Trip: trip.ID, Answer: ans, SkewFrom: v.Manifest.Created.Sub(a.Clock.Now()), SkewTo: ans.Received.Sub(ans.RequestCreated)}
+	if ans.Operation == bundle.Unregister {
+		if len(payload) != 0 || !ans.KeySHA256.IsZero() {
+			return nil, secret.Text{}, fault.New(fault.Refused, "answer %s is for a removal and holds a key", v.Manifest.Bundle)
+		}
+		return act, secret.Text{}, nil
+	}
 	if got := bundle.Sum(payload); got != ans.KeySHA256 {
 		return nil, secret.Text{}, fault.New(fault.NotForUs, "the activation key in answer %s has SHA-256 %s, the answer says %s", v.Manifest.Bundle, got, ans.KeySHA256)
 	}
@@ -221,11 +256,11 @@ func (a *Agent) open(v *bundle.Verified, trip ledger.Trip) (*Activation, secret.
 		key.Warnings = append(key.Warnings, fmt.Sprintf("the activation key expired at %s by this clock, which says %s; the relay's clock said %s when it made the answer",
 			clock.Format(e), clock.Format(now), clock.Format(v.Manifest.Created)))
 	}
-	return &Activation{
-		Trip: trip.ID, Answer: ans, Key: key, Warnings: key.Warnings,
-		// The answer was made before it came, the request was made before it arrived.
-		SkewFrom: v.Manifest.Created.Sub(now), SkewTo: ans.Received.Sub(ans.RequestCreated),
-	}, key.Text, nil
+	act.Key, act.Warnings = key, key.Warnings
+	if want := trip.Data[dataRegistration]; want != "" && !strings.EqualFold(want, ans.Registration) {
+		act.Warnings = append(act.Warnings, fmt.Sprintf("the registration has the new unique name %q, and not %q", ans.Registration, want))
+	}
+	return act, key.Text, nil
 }
 
 // compare holds an answer against its request. An empty expectation is any.
@@ -239,9 +274,16 @@ func compare(id bundle.ID, ans *bundle.Answer, trip ledger.Trip) error {
 	d := trip.Data
 	check("operation", ans.Operation, d[dataOperation])
 	check("cloud id", ans.CloudID, d[dataCloudID])
-	check("subscription", ans.Subscription, d[dataSubscription])
-	check("resource group", ans.ResourceGroup, d[dataGroup])
-	check("registration", ans.Registration, d[dataRegistration])
+	if ans.Operation != bundle.Unregister { // what is gone was wherever the relay found it
+		check("subscription", ans.Subscription, d[dataSubscription])
+		check("resource group", ans.ResourceGroup, d[dataGroup])
+	}
+	// A renewal may need a new unique name, which begins with the expected one.
+	renewed := ans.Operation == bundle.Renew && d[dataRegistration] != "" &&
+		strings.HasPrefix(strings.ToLower(ans.Registration), strings.ToLower(d[dataRegistration])+"-")
+	if !renewed && ans.Operation != bundle.Unregister {
+		check("registration", ans.Registration, d[dataRegistration])
+	}
 	check("request created", clock.Format(ans.RequestCreated), d[dataCreated])
 	check("request expires", clock.Format(ans.RequestExpires), d[dataExpires])
 	if len(diff) > 0 {

@@ -202,7 +202,7 @@ func Remembered(l *ledger.Ledger, cloudID string) (TokenOrder, pep.TokenParamete
 // returns a sentence when the stamp must be registered anew, or "".
 func Grown(l *ledger.Ledger, t ledger.Trip) string {
 	registered, _ := strconv.Atoi(t.Data[dataNodes])
-	if (t.State != ledger.Applied && t.State != ledger.Confirmed) || registered == 0 {
+	if (t.State != ledger.Applied && t.State != ledger.Confirmed) || registered == 0 || t.Data[dataOperation] == bundle.Unregister {
 		return ""
 	}
 	now := 0
@@ -232,7 +232,7 @@ func deactivated(l *ledger.Ledger, cloudID string) bool {
 		case e.Event == "deactivated" && strings.EqualFold(e.Data[dataCloudID], cloudID):
 			removed = true
 		case e.Event == ledger.Applied:
-			if t, _ := l.Trip(e.Trip); strings.EqualFold(t.Data[dataCloudID], cloudID) {
+			if t, _ := l.Trip(e.Trip); strings.EqualFold(t.Data[dataCloudID], cloudID) && t.Data[dataOperation] != bundle.Unregister {
 				removed = false
 			}
 		}
