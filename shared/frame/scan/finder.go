@@ -106,6 +106,9 @@ func (f *front) cross(x float64, y int, module float64, light bool) {
 			return
 		}
 	}
+	if !f.ringed(cx, cy, module, light) {
+		return
+	}
 	f.finders = append(f.finders, finder{x: cx, y: cy, module: module, hits: 1, light: light})
 }
 
@@ -149,6 +152,40 @@ func (f *front) line(x, y, dx, dy int, module float64, light bool) (middle, size
 	}
 	start := float64(x)*float64(dx) + float64(y)*float64(dy) + 1 - float64(before) // where the core starts
 	return start + float64(runs[2])/2, float64(total) / 7, true
+}
+
+// eighths are eight directions, none of them along a side of an upright square.
+var eighths = func() (d [8][2]float64) {
+	for i := range d {
+		d[i][1], d[i][0] = math.Sincos((float64(i) + .25) * math.Pi / 4)
+	}
+	return d
+}()
+
+// ringed says whether a core, a light ring and a dark ring lie about a place in
+// nearly every direction, as they do however the square is turned. Most of what
+// has the runs of a finder by chance does not.
+func (f *front) ringed(cx, cy, module float64, light bool) bool {
+	good, least, most := 0, math.Inf(1), 0.
+	for _, d := range eighths {
+		var ends [2]float64
+		stage, r := 0, 0.
+		for ; stage < 2 && r < 5*module; r += .7 {
+			x, y := cx+r*d[0], cy+r*d[1]
+			if x < 0 || y < 0 || x >= float64(f.l.W) || y >= float64(f.l.H) {
+				break
+			}
+			if (f.dark(int(x), int(y)) != light) == (stage == 1) {
+				ends[stage] = r
+				stage++
+			}
+		}
+		if stage == 2 && ends[0] > .7*module && ends[0] < 2.6*module && ends[1]-ends[0] > .35*module && ends[1]-ends[0] < 2*module {
+			good++
+			least, most = min(least, ends[0]), max(most, ends[0])
+		}
+	}
+	return good >= 7 && most < 2.2*least
 }
 
 // dark says whether a pixel is darker than its surroundings.
