@@ -32,6 +32,9 @@ var logged struct {
 }
 
 func TestMain(m *testing.M) {
+	if ca := os.Getenv("AZS_TEST_BE_THE_BROWSER"); ca != "" {
+		os.Exit(browse(ca, os.Args[len(os.Args)-1]))
+	}
 	azlog.SetListener(func(e azlog.Event, s string) {
 		logged.Lock()
 		defer logged.Unlock()

@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
@@ -28,6 +29,7 @@ import (
 type Options struct {
 	Cloud       string // one of CloudNames; "" is custom with an ARMEndpoint, else AzureCloud
 	ARMEndpoint string // for the custom cloud only
+	Manifest    string // cloud manifest file of a custom cloud, instead of its ARMEndpoint
 	CAFile      string // PEM roots trusted besides the machine's
 
 	Auth                      string // one of AuthNames; "" is default
@@ -37,6 +39,13 @@ type Options struct {
 	ClientCertificateFile     string // PEM or PKCS #12
 	ClientCertificatePassword secret.Text
 	DeviceCode                func(message string) // shows where to type which code
+
+	// TokenCache keeps what signing in gave for the next run, encrypted by the
+	// system; AccountFile is then where the account of a person is remembered.
+	TokenCache  bool
+	AccountFile string
+	opened      azidentity.Cache
+	account     azidentity.AuthenticationRecord
 
 	APIVersion string // of registrations; RegistrationsVersion when ""
 
@@ -58,9 +67,19 @@ func (o Options) target() (Cloud, error) {
 	name := o.Cloud
 	if name == "" {
 		name = AzureCloud
-		if o.ARMEndpoint != "" {
+		if o.ARMEndpoint != "" || o.Manifest != "" {
 			name = CustomCloud
 		}
+	}
+	if o.Manifest != "" {
+		endpoint, err := readManifest(o.Manifest)
+		if err != nil {
+			return Cloud{}, err
+		}
+		if o.ARMEndpoint != "" && !strings.EqualFold(strings.TrimRight(o.ARMEndpoint, "/"), endpoint) {
+			return Cloud{}, fault.New(fault.Usage, "--arm-endpoint is %q and that of --cloud-manifest is %q", o.ARMEndpoint, endpoint)
+		}
+		o.ARMEndpoint = endpoint
 	}
 	if o.APIVersion != "" && !apiVersion.MatchString(o.APIVersion) {
 		return Cloud{}, fault.New(fault.Usage, "--api-version %q is not of the form %s", o.APIVersion, RegistrationsVersion)
@@ -74,7 +93,7 @@ func (o Options) target() (Cloud, error) {
 		return c, err
 	}
 	if o.ARMEndpoint == "" {
-		return Cloud{}, fault.New(fault.Usage, "--cloud custom needs the --arm-endpoint").
+		return Cloud{}, fault.New(fault.Usage, "--cloud custom needs the --arm-endpoint or the --cloud-manifest").
 			Hint("azs-relay register BUNDLE --cloud custom --arm-endpoint https://management.REGION.FQDN")
 	}
 	endpoint, err := httpsURL("--arm-endpoint", o.ARMEndpoint)
@@ -153,6 +172,14 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if method.own {
 		theirs.Retry, theirs.PerCallPolicies = policy.RetryOptions{}, nil
 	}
+	if o.TokenCache {
+		if o.opened, err = openTokenCache(); err != nil {
+			return nil, err
+		}
+		if o.AccountFile != "" {
+			o.account = readAccount(o, target.Authority)
+		}
+	}
 	inner, err := method.make(o, theirs, custom)
 	if err != nil {
 		var f *fault.Error
@@ -162,6 +189,15 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		return nil, fault.New(fault.Usage, "--auth %s: %s", method.name, scrub(err.Error(), o.ClientSecret.Reveal()))
 	}
 	cred := &credential{inner, method.name, hostOf(target.Authority), o.ClientSecret}
+	if o.TokenCache && o.AccountFile != "" {
+		if err := keepAccount(ctx, o, inner, o.account, target.scope()); err != nil {
+			var f *fault.Error
+			if errors.As(err, &f) {
+				return nil, err
+			}
+			return nil, cred.explain(ctx, err, nil)
+		}
+	}
 	// Signing in first gives a refusal its own place, and a device code is
 	// asked for once: the options are those of arm's pipeline.
 	if _, err := cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{target.scope()}, EnableCAE: true}); err != nil {

@@ -26,7 +26,7 @@ import (
 type auth struct {
 	name string
 	// needs and takes list options: tenant, client-id, client-secret,
-	// client-certificate, device-code. An option that is neither needed nor
+	// client-certificate, device-code, token-cache. An option that is neither needed nor
 	// taken is refused, as it would be silently ignored.
 	needs, takes []string
 	// own reports that azidentity's own retries serve the credential better
@@ -39,22 +39,22 @@ var auths = []auth{
 	{"default", nil, []string{"tenant"}, true, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
 		return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: c, DisableInstanceDiscovery: nd, TenantID: o.Tenant})
 	}},
-	{"client-secret", []string{"tenant", "client-id", "client-secret"}, nil, false, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
-		return azidentity.NewClientSecretCredential(o.Tenant, o.ClientID, o.ClientSecret.Reveal(), &azidentity.ClientSecretCredentialOptions{ClientOptions: c, DisableInstanceDiscovery: nd})
+	{"client-secret", []string{"tenant", "client-id", "client-secret"}, []string{"token-cache"}, false, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
+		return azidentity.NewClientSecretCredential(o.Tenant, o.ClientID, o.ClientSecret.Reveal(), &azidentity.ClientSecretCredentialOptions{ClientOptions: c, Cache: o.opened, DisableInstanceDiscovery: nd})
 	}},
-	{"client-certificate", []string{"tenant", "client-id", "client-certificate"}, nil, false, certificate},
+	{"client-certificate", []string{"tenant", "client-id", "client-certificate"}, []string{"token-cache"}, false, certificate},
 	{"azure-cli", nil, []string{"tenant"}, false, func(o Options, _ azcore.ClientOptions, _ bool) (azcore.TokenCredential, error) {
 		return azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: o.Tenant})
 	}},
 	{"azure-powershell", nil, []string{"tenant"}, false, func(o Options, _ azcore.ClientOptions, _ bool) (azcore.TokenCredential, error) {
 		return azidentity.NewAzurePowerShellCredential(&azidentity.AzurePowerShellCredentialOptions{TenantID: o.Tenant})
 	}},
-	{"device-code", []string{"device-code"}, []string{"tenant", "client-id"}, false, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
+	{"device-code", []string{"device-code"}, []string{"tenant", "client-id", "token-cache"}, false, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
 		prompt := func(_ context.Context, m azidentity.DeviceCodeMessage) error { o.DeviceCode(m.Message); return nil }
-		return azidentity.NewDeviceCodeCredential(&azidentity.DeviceCodeCredentialOptions{ClientOptions: c, DisableInstanceDiscovery: nd, TenantID: o.Tenant, ClientID: o.ClientID, UserPrompt: prompt})
+		return azidentity.NewDeviceCodeCredential(&azidentity.DeviceCodeCredentialOptions{ClientOptions: c, Cache: o.opened, AuthenticationRecord: o.account, DisableInstanceDiscovery: nd, TenantID: o.Tenant, ClientID: o.ClientID, UserPrompt: prompt})
 	}},
-	{"browser", nil, []string{"tenant", "client-id"}, false, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
-		return azidentity.NewInteractiveBrowserCredential(&azidentity.InteractiveBrowserCredentialOptions{ClientOptions: c, DisableInstanceDiscovery: nd, TenantID: o.Tenant, ClientID: o.ClientID})
+	{"browser", nil, []string{"tenant", "client-id", "token-cache"}, false, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
+		return azidentity.NewInteractiveBrowserCredential(&azidentity.InteractiveBrowserCredentialOptions{ClientOptions: c, Cache: o.opened, AuthenticationRecord: o.account, DisableInstanceDiscovery: nd, TenantID: o.Tenant, ClientID: o.ClientID})
 	}},
 	{"workload-identity", nil, []string{"tenant", "client-id"}, false, func(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCredential, error) {
 		return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{ClientOptions: c, DisableInstanceDiscovery: nd, TenantID: o.Tenant, ClientID: o.ClientID})
@@ -92,7 +92,7 @@ func certificate(o Options, c azcore.ClientOptions, nd bool) (azcore.TokenCreden
 	if err != nil {
 		return nil, fault.New(fault.Locked, "the client certificate file %q does not open: it must be PEM with an unencrypted key, or PKCS #12 with its password: %w", o.ClientCertificateFile, err)
 	}
-	return azidentity.NewClientCertificateCredential(o.Tenant, o.ClientID, certs, key, &azidentity.ClientCertificateCredentialOptions{ClientOptions: c, DisableInstanceDiscovery: nd})
+	return azidentity.NewClientCertificateCredential(o.Tenant, o.ClientID, certs, key, &azidentity.ClientCertificateCredentialOptions{ClientOptions: c, Cache: o.opened, DisableInstanceDiscovery: nd})
 }
 
 // given lists the options that are set.
@@ -103,6 +103,7 @@ func (o Options) given() map[string]bool {
 		"client-secret":      !o.ClientSecret.Empty(),
 		"client-certificate": o.ClientCertificateFile != "",
 		"device-code":        o.DeviceCode != nil,
+		"token-cache":        o.TokenCache,
 	}
 }
 
@@ -127,7 +128,7 @@ func (o Options) method() (auth, error) {
 				Hint("azs-relay register BUNDLE --auth %s --%s …", a.name, flagOf(option))
 		}
 	}
-	for _, option := range []string{"tenant", "client-id", "client-secret", "client-certificate"} {
+	for _, option := range []string{"tenant", "client-id", "client-secret", "client-certificate", "token-cache"} {
 		if given[option] && !slices.Contains(a.needs, option) && !slices.Contains(a.takes, option) {
 			return auth{}, fault.New(fault.Usage, "--auth %s does not use the %s that was given", a.name, option)
 		}
@@ -206,9 +207,19 @@ func (c *credential) explain(ctx context.Context, err error, last *lost) error {
 	if last != nil {
 		return unreachable(purpose, last)
 	}
-	return fault.New(fault.Permanent, "cannot %s with --auth %s: %s", purpose, c.auth, scrub(err.Error(), c.secret.Reveal())).
-		Hint("azs-relay register BUNDLE --auth device-code")
+	said := scrub(err.Error(), c.secret.Reveal())
+	hint := "azs-relay register BUNDLE --auth device-code"
+	// A credential that cannot ask for a second factor names the command that
+	// can, with the challenge in it; it is shown as it came.
+	if m := stepUpCommand.FindString(said); m != "" {
+		hint = m
+	}
+	return fault.New(fault.Permanent, "cannot %s with --auth %s: %s", purpose, c.auth, said).Hint("%s", hint)
 }
+
+// stepUpCommand is what azidentity proposes for the credentials of the Azure CLI
+// and of Azure PowerShell.
+var stepUpCommand = regexp.MustCompile(`az login(?: --tenant \S+)? --claims-challenge "?[A-Za-z0-9+/=_-]+"?|Connect-AzAccount(?: -TenantId '[^']*')? -ClaimsChallenge '[^']*'`)
 
 // responseOf returns the answer that made a token request fail.
 func responseOf(err error) *http.Response {

@@ -251,6 +251,7 @@ func TestFlagsThatContradict(t *testing.T) {
 		{"password without certificate", azure.Options{Auth: "azure-cli", ClientCertificatePassword: sec}, "without a client certificate file"},
 		{"device code for nobody", azure.Options{Auth: "device-code"}, "needs somebody"},
 		{"bad tenant", azure.Options{Auth: "device-code", DeviceCode: show, Tenant: "a/b"}, "invalid tenantID"},
+		{"token cache for the CLI", azure.Options{Auth: "azure-cli", TokenCache: true}, "does not use the token-cache"},
 		{"unknown cloud", azure.Options{Cloud: "AzurePlanet"}, `cloud "AzurePlanet" is none of`},
 		{"Germany", azure.Options{Cloud: "AzureGermanCloud"}, "was closed in October 2021"},
 		{"endpoint of a public cloud", azure.Options{Cloud: "AzureCloud", ARMEndpoint: "https://x"}, "contradict each other"},
