@@ -24,8 +24,15 @@
 // in other sessions. A cmdlet or parameter is known from the version on that the
 // registration scripts name. Scripts are refused as NoLanguage refuses them.
 //
+// Each address is a machine of its own: a session of one is not known on another.
+// The headers of an envelope are checked as WS-Management wants them, and a request
+// that lacks one is answered with the fault for that.
+//
 // What a real host does on a bad day, and what only a hostile one does, is
-// switched on with [Server.Fail].
+// switched on with [Server.Fail]; [Kinds] lists it. What hosts do differently and
+// are allowed to are options, such as [WithStreams] and [WithTimedOut200]. A test
+// need not wait for an activation: [Server.Finish] ends its time, and a [Hold] keeps
+// it from ending.
 //
 // The code shares with this project's client the grammar of PSRP messages and
 // nothing of NTLM, HTTP and WSMan, so that it is a second opinion on these.
@@ -38,6 +45,8 @@
 // guesses: the exact object of Get-AzureStackStampInformation, the words in which
 // a stamp refuses a key of another stamp, the text of progress records, and how
 // long an action takes. Signatures of activation keys are not checked, because
-// the key that checks them is not public. Kerberos, CredSSP and SPNEGO wrapping
-// are not spoken. It listens on loopback only.
+// the key that checks them is not public. Kerberos and CredSSP are not spoken; of
+// SPNEGO only NTLM that is offered first. The numbers of the faults about options and
+// about headers that must be understood are guesses, their subcodes are not. It
+// listens on loopback only.
 package peptest

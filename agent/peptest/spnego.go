@@ -90,5 +90,13 @@ func wrapSPNEGO(state asn1.Enumerated, message, mic []byte) []byte {
 	if mic != nil {
 		fields = append(fields, field(3, mic))
 	}
-	return field(1, asn1.RawValue{Class: asn1.ClassUniversal, Tag: asn1.TagSequence, IsCompound: true, Bytes: bytes.Join(fields, nil)})
+	sequence, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: bytes.Join(fields, nil)})
+	if err != nil {
+		panic(err)
+	}
+	out, err := asn1.Marshal(asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, IsCompound: true, Bytes: sequence})
+	if err != nil {
+		panic(err)
+	}
+	return out
 }

@@ -130,6 +130,32 @@ func TestControl(t *testing.T) {
 	}
 }
 
+// Every kind of fault is in the help, and one may be there from the start.
+func TestFaultsOfTheCommandLine(t *testing.T) {
+	code, out, _ := program(t, "ctl", "fail", "--help")
+	for _, kind := range peptest.Kinds() {
+		if code != 0 || !strings.Contains(out, string(kind)) {
+			t.Errorf("the help lacks %s", kind)
+		}
+	}
+	line, _ := serving(t, "--fail", "html", "--fail", "no-128", "--streams", "split", "--timed-out-200", "--spaced-boundary", "--own-shell-ids", "--require-mic",
+		"--deployment-id", "ABCDEF01-2345-4789-8BCD-EF0123456789")
+	res, err := http.Post("http://"+line.Addresses[0]+"/wsman", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 503 {
+		t.Errorf("status %d", res.StatusCode)
+	}
+	if _, out, _ := program(t, "ctl", "state", "--control", line.Control); !strings.Contains(out, "ABCDEF01") {
+		t.Errorf("state %s", out)
+	}
+	if code, out, stderr := program(t, "ctl", "finish", "--control", line.Control); code != 0 || !strings.Contains(out, `"running":false`) {
+		t.Errorf("%d %s %s", code, out, stderr)
+	}
+}
+
 func TestWrongUse(t *testing.T) {
 	for _, c := range []struct {
 		args string
@@ -141,6 +167,10 @@ func TestWrongUse(t *testing.T) {
 		{"--cloud-id x", fault.Usage},
 		{"--stamp-version 1.2", fault.Usage},
 		{"--basic", fault.Usage},
+		{"--streams x", fault.Usage},
+		{"--deployment-id x", fault.Usage},
+		{"--fail nonsense", fault.Usage},
+		{"--fail terminating", fault.Usage},
 		{"nonsense", fault.Usage},
 		{"--nonsense", fault.Usage},
 		{"ctl fail --control http://127.0.0.1:1 nonsense", fault.Usage},
