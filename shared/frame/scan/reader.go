@@ -54,13 +54,14 @@ const maxCodes = 256
 // Reader reads QR codes. It keeps its buffers from picture to picture, and what
 // it learnt of the last code, so it belongs to one sequence and to one goroutine.
 type Reader struct {
-	mode    Mode
-	failing int // pictures without a code since the last one with
-	version int // of the last code, or 0
-	front   front
-	decoder *decoder.Decoder
-	matrix  [41]*gozxing.BitMatrix // by version
-	codes   []Code
+	mode     Mode
+	failing  int // pictures without a code since the last one with
+	version  int // of the last code, or 0
+	front    front
+	repairer repairer
+	decoder  *decoder.Decoder
+	matrix   [41]*gozxing.BitMatrix // by version
+	codes    []Code
 }
 
 // NewReader returns a reader that works as mode says.
@@ -126,7 +127,7 @@ func (r *Reader) try(t triple) bool {
 		f.read()
 		f.modules.even(surroundings, f.light)
 		f.modules.learn()
-		if r.decode() {
+		if r.decode() || r.repairer.repair(&f.modules, r.mode != OnePass) && r.decode() {
 			return true
 		}
 	}
