@@ -24,7 +24,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func program() appkit.Program {
 	p := appkit.Program{
-		Name: "azs-relay", Role: bundle.RoleRelay,
+		Name: "azs-relay", Role: bundle.RoleRelay, Shared: shared,
 		Usage: "the internet half of the courier for disconnected Azure Stack Hub registrations",
 		Description: "Registers the token that a request carries with Azure Resource Manager, fetches the activation key and seals " +
 			"it for the agent. The same request always gives the same answer.",
