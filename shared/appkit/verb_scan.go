@@ -18,7 +18,7 @@ import (
 
 func scanVerb(p Program, side Side) *cli.Command {
 	return Describe(&cli.Command{
-		Name: "scan", Usage: "read a bundle from QR codes: camera, pictures, videos, printed sheets, typed lines", ArgsUsage: "[FILE…|-]",
+		Name: "scan", Usage: "read a bundle from QR codes: camera, pictures, videos, printed sheets, typed lines", ArgsUsage: "[FILE…]",
 		Description: "Joins a bundle from any mixture of pictures (PNG, JPEG, GIF, TIFF, BMP), folders of them, videos (MJPEG, Y4M; others through ffmpeg), " +
 			"PDF sheets (through pdftoppm), lines that a handheld scanner types (-), a watched folder of screenshots and the browser's camera (--page), in any order. " +
 			"Enough different codes are enough, whichever they are. What arrived is kept in the state folder and taken up by the next run, from another medium too. " +
@@ -118,7 +118,7 @@ func (s *scanning) read(ctx context.Context, sources []string, watch string, bro
 }
 
 func runScan(ctx context.Context, e *Env, c *cli.Context, side Side) error {
-	args, err := Args(c, "[FILE…|-]…")
+	args, err := Args(c, "[FILE…]")
 	if err != nil {
 		return err
 	}
