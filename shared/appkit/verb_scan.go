@@ -31,7 +31,7 @@ func scanVerb(p Program, side Side) *cli.Command {
 		Action: Run(func(ctx context.Context, e *Env, c *cli.Context) error { return runScan(ctx, e, c, side) }),
 	}, Help{
 		Examples: []string{p.Name + " scan --page", p.Name + " scan photos/ sheet.pdf", p.Name + " scan - --out request.azc", p.Name + " scan --watch screenshots"},
-		Exit:     []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Medium, fault.NothingYet},
+		Exit:     []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Medium, fault.Locked, fault.NothingYet},
 	})
 }
 
