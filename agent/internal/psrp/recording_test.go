@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,6 +26,10 @@ import (
 // hosts (MIT, Jordan Borean, Red Hat). They are not part of the project: these
 // tests read them at ../shared/fixtures/psrp from its root, and are skipped
 // without them.
+
+// Any recording in that form will do: what is known of the eight that the tests
+// were written with is asserted of these, and of every other one that the client
+// comes to an end with it.
 
 // exchange is one request of a recording and the reply to it.
 type exchange struct {
@@ -45,6 +52,7 @@ type recording struct {
 	trips     int
 	extra     int // signals that were not recorded
 	timeouts  int
+	loose     bool // the order of the other client's requests is not ours
 }
 
 // load reads the recordings whose names contain name.
@@ -78,24 +86,25 @@ func load(t *testing.T, name string) map[string][]exchange {
 	return all
 }
 
-// read takes the requests and responses out of a recording. Of YAML it knows
-// what these files have: a list of mappings whose texts are plain, on one line
-// or folded.
+// read takes the requests and responses out of a recording: of YAML, a list of
+// mappings whose values are texts. A request that has no response is left out.
 func read(t *testing.T, text string) (exchanges []exchange) {
 	t.Helper()
-	fields := []map[string]string{}
+	fields := []map[string][]string{}
 	key := ""
-	for _, line := range strings.Split(text, "\n") {
+	for _, line := range strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n") {
 		switch {
 		case strings.HasPrefix(line, "- ") || strings.HasPrefix(line, "  ") && len(line) > 2 && line[2] != ' ':
 			if line[0] == '-' {
-				fields = append(fields, map[string]string{})
+				fields = append(fields, map[string][]string{})
 			}
 			var value string
 			key, value, _ = strings.Cut(line[2:], ":")
-			fields[len(fields)-1][key] = strings.TrimSpace(value)
-		case strings.HasPrefix(line, "    ") && key != "":
-			fields[len(fields)-1][key] += " " + strings.TrimSpace(line)
+			fields[len(fields)-1][key] = []string{value}
+		case key != "" && (line == "" || strings.HasPrefix(line, "    ")):
+			fields[len(fields)-1][key] = append(fields[len(fields)-1][key], line)
+		default:
+			key = ""
 		}
 	}
 	for _, f := range fields {
@@ -122,7 +131,11 @@ func read(t *testing.T, text string) (exchanges []exchange) {
 			} `xml:"Body>ReceiveResponse"`
 			Fault string `xml:"Body>Fault>Code>Subcode>Value"`
 		}
-		for text, to := range map[string]any{f["request"]: &request, f["response"]: &response} {
+		sent, received := scalar(f["request"]), scalar(f["response"])
+		if !strings.HasPrefix(sent, "<") || !strings.HasPrefix(received, "<") {
+			continue
+		}
+		for text, to := range map[string]any{sent: &request, received: &response} {
 			if err := xml.Unmarshal([]byte(text), to); err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +149,7 @@ func read(t *testing.T, text string) (exchanges []exchange) {
 		}
 		e := exchange{
 			action:    request.Action[strings.LastIndexByte(request.Action, '/')+1:],
-			commandID: request.Command.ID + request.Receive.Stream.ID,
+			commandID: strings.ToUpper(request.Command.ID + request.Receive.Stream.ID),
 			done:      strings.HasSuffix(response.Reply.State.State, "/Done"),
 			fault:     response.Fault[strings.LastIndexByte(response.Fault, ':')+1:],
 			fragments: decode(request.Creation + request.Command.Arguments),
@@ -152,8 +165,37 @@ func read(t *testing.T, text string) (exchanges []exchange) {
 	return exchanges
 }
 
+// scalar reads a text of YAML from its lines: plain, in quotes, or a block. White
+// space between words is kept as blanks, which XML does not mind.
+func scalar(lines []string) string {
+	var words []string
+	for _, line := range lines {
+		words = append(words, strings.TrimSpace(line))
+	}
+	switch text := strings.TrimSpace(strings.Join(words, " ")); {
+	case strings.HasPrefix(text, "'"):
+		return strings.ReplaceAll(strings.Trim(text, "'"), "''", "'")
+	case strings.HasPrefix(text, `"`):
+		text = strings.Trim(text, `"`)
+		text = regexp.MustCompile(`\\ \\?`).ReplaceAllString(text, "") // a line's end and the next one's start
+		return regexp.MustCompile(`\\(x..|u....|.)`).ReplaceAllStringFunc(text, func(e string) string {
+			if c, _, _, err := strconv.UnquoteChar(e, '"'); err == nil {
+				return string(c)
+			}
+			return e[1:]
+		})
+	case strings.HasPrefix(text, "|") || strings.HasPrefix(text, ">"):
+		return strings.TrimLeft(text, "|>+-0123456789 ")
+	default:
+		return text
+	}
+}
+
 // next takes the next exchange, which must be of that action.
 func (r *recording) next(action string) (exchange, error) {
+	if r.loose {
+		return r.find(action, "")
+	}
 	for len(r.exchanges) > 0 {
 		e := r.exchanges[0]
 		if e.action != action && (e.action == "Get" || e.action == "Send") {
@@ -170,9 +212,35 @@ func (r *recording) next(action string) (exchange, error) {
 	return exchange{}, fmt.Errorf("%s after the end of the recording", action)
 }
 
+// find takes the first exchange of that action and command, wherever it is: some
+// clients do at once what this one does in turn.
+func (r *recording) find(action, commandID string) (exchange, error) {
+	for i, e := range r.exchanges {
+		if e.action == action && (e.commandID == commandID || action != "Receive") {
+			r.exchanges = slices.Delete(slices.Clone(r.exchanges), i, i+1)
+			r.trips++
+			return e, e.failure()
+		}
+	}
+	return exchange{}, fmt.Errorf("no %s of %q is left in the recording", action, commandID)
+}
+
+// refused is a fault by which nothing was begun.
+type refused string
+
+func (r refused) Error() string  { return "fault " + string(r) }
+func (r refused) Definite() bool { return true }
+
+func (e exchange) failure() error {
+	if e.fault == "" || e.fault == "TimedOut" {
+		return nil
+	}
+	return refused(e.fault)
+}
+
 func (r *recording) Create(_ context.Context, shellID string, creation []byte) error {
 	e, err := r.next("Create")
-	if err == nil {
+	if err == nil && !r.loose {
 		compareShape(r.t, e.fragments, creation)
 	}
 	return err
@@ -181,8 +249,10 @@ func (r *recording) Create(_ context.Context, shellID string, creation []byte) e
 func (r *recording) Command(_ context.Context, commandID string, first []byte) error {
 	e, err := r.next("Command")
 	if err == nil {
-		compareShape(r.t, e.fragments, first)
 		r.commands[commandID] = e.commandID
+	}
+	if err == nil && !r.loose {
+		compareShape(r.t, e.fragments, first)
 	}
 	return err
 }
@@ -206,13 +276,20 @@ func compareShape(t *testing.T, theirs, ours []byte) {
 	}
 }
 
-func (r *recording) Send(context.Context, string, string, []byte) error {
+func (r *recording) Send(_ context.Context, _, stream string, _ []byte) error {
+	if r.loose && stream == StreamHostResponse {
+		return nil // whatever the other client answered the host
+	}
 	return fmt.Errorf("there is nothing to send")
 }
 
 func (r *recording) Receive(_ context.Context, commandID string) ([][]byte, bool, error) {
 	for {
-		e, err := r.next("Receive")
+		take := r.next
+		if r.loose {
+			take = func(action string) (exchange, error) { return r.find(action, r.commands[commandID]) }
+		}
+		e, err := take("Receive")
 		if err != nil {
 			return nil, false, err
 		}
@@ -248,8 +325,14 @@ func (r *recording) Delete(context.Context) error {
 // TestRecordedMessages holds that everything that real servers sent is put
 // together and parsed, and that what is parsed marshals to the same bytes.
 func TestRecordedMessages(t *testing.T) {
-	streams, messages := 0, 0
+	counts := map[string][2]int{ // streams and messages
+		"psrp_with_jea_configuration.yml": {7, 7}, "psrp_no_profile.yml": {5, 5}, "psrp_multiple_invocations.yml": {7, 7},
+		"psrp_long_running_cmdlet.yml": {5, 5}, "psrp_error_failed.yml": {6, 6}, "psrp_stream_no_output_invocation.yml": {11, 11},
+		"psrp_small_msg_size.yml": {7, 7}, "client_fetch_file.yml": {18, 8},
+	}
 	for name, exchanges := range load(t, "") {
+		streams, messages := 0, 0
+		want, known := counts[name]
 		in := map[string]*Defragmenter{}
 		for _, e := range exchanges {
 			for _, s := range e.streams {
@@ -270,17 +353,17 @@ func TestRecordedMessages(t *testing.T) {
 					if strings.HasPrefix(m.Type.String(), "message type") || m.To != ToClient {
 						t.Errorf("%s: %v for %d", name, m.Type, m.To)
 					}
-					if m.Pool.IsZero() != (m.Type == SessionCapability) {
+					if m.Pool.IsZero() != (m.Type == SessionCapability || m.Type == EncryptedSessionKey) {
 						t.Errorf("%s: %v has the pool %s", name, m.Type, m.Pool)
 					}
-					if again := m.Encode(); !bytes.Equal(again, data) {
+					if again := m.Encode(); known && !bytes.Equal(again, data) {
 						t.Errorf("%s: %v encodes to other bytes", name, m.Type)
 					}
 					v, err := m.Value()
 					if err != nil {
 						t.Fatalf("%s: %v", name, err)
 					}
-					if diff := cmp.Diff(string(m.Data), string(clixml.Marshal(v))); diff != "" {
+					if diff := cmp.Diff(string(m.Data), string(clixml.Marshal(v))); known && diff != "" {
 						t.Errorf("%s: %v marshals to other bytes:\n%s", name, m.Type, diff)
 					}
 				}
@@ -291,9 +374,9 @@ func TestRecordedMessages(t *testing.T) {
 				t.Errorf("%s: stream %q: %v", name, id, err)
 			}
 		}
-	}
-	if streams != 66 || messages != 56 {
-		t.Errorf("there are %d messages in %d Streams, want 56 in 66", messages, streams)
+		if got := [2]int{streams, messages}; known && got != want {
+			t.Errorf("%s: %v Streams and messages, want %v", name, got, want)
+		}
 	}
 }
 
@@ -302,6 +385,9 @@ func TestRecordedMessages(t *testing.T) {
 // case of one enumeration's text.
 func TestRecordedRequest(t *testing.T) {
 	exchanges := load(t, "with_jea")["psrp_with_jea_configuration.yml"]
+	if len(exchanges) < 7 {
+		t.Skip("the recordings have no psrp_with_jea_configuration")
+	}
 	blobs := func(data []byte) (out []string) {
 		for len(data) > 0 {
 			f, rest, err := DecodeFragment(data)
@@ -399,76 +485,174 @@ func TestReplay(t *testing.T) {
 		"psrp_small_msg_size.yml": {nil, 7, 0},
 		"client_fetch_file.yml":   {nil, 8, 0},
 	}
-	all := load(t, "")
-	if len(all) != len(tests) {
-		t.Errorf("there are %d recordings, want %d", len(all), len(tests))
-	}
-	for name, tt := range tests {
-		t.Run(strings.TrimSuffix(name, ".yml"), func(t *testing.T) {
-			r := &recording{t: t, exchanges: all[name], commands: map[string]string{}}
-			p, err := NewPool(r, rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := p.Open(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			var got []result
-			var output [][]clixml.Value
-			for len(r.exchanges) > 0 && r.exchanges[0].action != "Delete" {
-				var one result
-				values, err := p.Run(t.Context(), Command{Name: "Recorded-Command"}, Handlers{
-					Progress: func(p Progress) { one.Progress = append(one.Progress, p.Activity) },
-					Record:   func(r Record) { one.Records = append(one.Records, r) },
-				})
-				for _, v := range values {
-					one.Output = append(one.Output, clixml.Text(v))
+	for name, exchanges := range load(t, "") {
+		t.Run(strings.TrimSuffix(name, ".yml"), func(t *testing.T) { replayAny(t, exchanges) })
+		tt, known := tests[name]
+		if !known {
+			continue
+		}
+		for form, in := range forms {
+			t.Run(strings.TrimSuffix(name, ".yml")+"/"+form, func(t *testing.T) {
+				r := &recording{t: t, exchanges: in(t, exchanges), commands: map[string]string{}}
+				got, output := replay(t, r)
+				if (r.trips != tt.trips && form == "as recorded") || r.timeouts != tt.timeouts || len(r.exchanges) > 0 {
+					t.Errorf("%d trips, %d timeouts, %d exchanges left; want %d, %d, 0", r.trips, r.timeouts, len(r.exchanges), tt.trips, tt.timeouts)
 				}
-				var remote *RemoteError
-				switch {
-				case errors.As(err, &remote):
-					one.Error, one.State = remote.Error(), remote.State
-					for _, record := range remote.Records {
-						one.IDs = append(one.IDs, record.FullyQualifiedErrorID)
+				t.Logf("%d trips and %d signals that were not recorded", r.trips, r.extra)
+				switch name {
+				case "psrp_with_jea_configuration.yml":
+					if v, _ := clixml.Get(output[0][0], "Value"); v != clixml.String("true") {
+						t.Errorf("the element's value is %v", v)
 					}
-				case err != nil:
+				case "psrp_small_msg_size.yml":
+					var lengths []int
+					for _, v := range output[0] {
+						lengths = append(lengths, len(clixml.Text(v)))
+					}
+					if diff := cmp.Diff([]int{5, 20000, 10000}, lengths); diff != "" {
+						t.Error(diff)
+					}
+					return
+				case "client_fetch_file.yml":
+					// The file, and the SHA-1 of it that the server reckoned.
+					file, err := base64.StdEncoding.DecodeString(got[0].Output[0])
+					sum := sha1.Sum(file)
+					if err != nil || hex.EncodeToString(sum[:]) != got[0].Output[1] {
+						t.Errorf("the file of %d bytes has SHA-1 %x, the server said %s, %v", len(file), sum, got[0].Output[1], err)
+					}
+					return
+				}
+				if diff := cmp.Diff(tt.results, got); diff != "" {
+					t.Errorf("(-want +got)\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// replay runs a command for each that was run.
+func replay(t *testing.T, r *recording) (got []result, output [][]clixml.Value) {
+	t.Helper()
+	p, err := NewPool(r, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for slices.ContainsFunc(r.exchanges, func(e exchange) bool { return e.action == "Command" }) {
+		var one result
+		values, err := p.Run(t.Context(), Command{Name: "Recorded-Command"}, Handlers{
+			Progress: func(p Progress) { one.Progress = append(one.Progress, p.Activity) },
+			Record:   func(r Record) { one.Records = append(one.Records, r) },
+		})
+		for _, v := range values {
+			one.Output = append(one.Output, clixml.Text(v))
+		}
+		var remote *RemoteError
+		var nothing refused
+		switch {
+		case errors.As(err, &remote):
+			one.Error, one.State = remote.Error(), remote.State
+			for _, record := range remote.Records {
+				one.IDs = append(one.IDs, record.FullyQualifiedErrorID)
+			}
+		case r.loose && errors.As(err, &nothing):
+			one.Error = err.Error()
+		case err != nil:
+			t.Fatal(err)
+		}
+		got, output = append(got, one), append(output, values)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return got, output
+}
+
+// replayAny runs the client against a recording of which nothing is known.
+func replayAny(t *testing.T, exchanges []exchange) {
+	for _, e := range exchanges {
+		switch e.action {
+		case "Create":
+			if len(e.fragments) == 0 {
+				t.Skip("the recording is of a shell without PowerShell")
+			}
+		case "Receive", "Command", "Send", "Signal", "Delete", "Get":
+		default:
+			t.Skipf("the recording has a %s, which a command has no reason to send", e.action)
+		}
+	}
+	r := &recording{t: t, exchanges: exchanges, commands: map[string]string{}, loose: true}
+	got, _ := replay(t, r)
+	for _, one := range got {
+		t.Logf("%d values, error %q", len(one.Output), one.Error)
+	}
+}
+
+// forms are those in which a host may give the same replies: nothing says that a
+// Stream is one fragment, or how large these are.
+var forms = map[string]func(*testing.T, []exchange) []exchange{
+	"as recorded": func(_ *testing.T, in []exchange) []exchange { return in },
+	"one Stream a reply": func(_ *testing.T, in []exchange) []exchange {
+		out := slices.Clone(in)
+		for i, e := range out {
+			if len(e.streams) > 1 {
+				out[i].streams = [][]byte{bytes.Join(e.streams, nil)}
+			}
+		}
+		return out
+	},
+	"fragments of 100 bytes over two replies": func(t *testing.T, in []exchange) (out []exchange) {
+		next := map[string]uint64{}
+		for _, e := range in {
+			var small [][]byte
+			for _, s := range e.streams {
+				f, _, err := DecodeFragment(s)
+				if err != nil {
 					t.Fatal(err)
 				}
-				got, output = append(got, one), append(output, values)
-			}
-			if err := p.Close(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if r.trips != tt.trips || r.timeouts != tt.timeouts || len(r.exchanges) > 0 {
-				t.Errorf("%d trips, %d timeouts, %d exchanges left; want %d, %d, 0", r.trips, r.timeouts, len(r.exchanges), tt.trips, tt.timeouts)
-			}
-			t.Logf("%d recorded trips and %d signals", r.trips, r.extra)
-			switch name {
-			case "psrp_with_jea_configuration.yml":
-				if v, _ := clixml.Get(output[0][0], "Value"); v != clixml.String("true") {
-					t.Errorf("the element's value is %v", v)
+				if f.Start {
+					next[e.commandID] = 0
 				}
-			case "psrp_small_msg_size.yml":
-				var lengths []int
-				for _, v := range output[0] {
-					lengths = append(lengths, len(clixml.Text(v)))
+				for blob := range slices.Chunk(f.Blob, 100) {
+					id := next[e.commandID]
+					next[e.commandID]++
+					last := &blob[len(blob)-1] == &f.Blob[len(f.Blob)-1]
+					small = append(small, Fragment{ObjectID: f.ObjectID, ID: id, Start: id == 0, End: f.End && last, Blob: blob}.Append(nil))
 				}
-				if diff := cmp.Diff([]int{5, 20000, 10000}, lengths); diff != "" {
-					t.Error(diff)
-				}
-				return
-			case "client_fetch_file.yml":
-				// The file, and the SHA-1 of it that the server reckoned.
-				file, err := base64.StdEncoding.DecodeString(got[0].Output[0])
-				sum := sha1.Sum(file)
-				if err != nil || hex.EncodeToString(sum[:]) != got[0].Output[1] {
-					t.Errorf("the file of %d bytes has SHA-1 %x, the server said %s, %v", len(file), sum, got[0].Output[1], err)
-				}
-				return
 			}
-			if diff := cmp.Diff(tt.results, got); diff != "" {
-				t.Errorf("(-want +got)\n%s", diff)
+			if half := len(small) / 2; half > 0 {
+				first := e
+				first.streams, first.done = small[:half], false
+				out = append(out, first)
+				small = small[half:]
 			}
-		})
+			e.streams = small
+			out = append(out, e)
+		}
+		return out
+	},
+}
+
+// The texts of a recording may be written in each of YAML's ways.
+func TestReadsEverySpelling(t *testing.T) {
+	const request = `<E a="1"><Header><Action>x/Receive</Action></Header></E>`
+	const response = `<E><Body><ReceiveResponse><Stream>QQ==</Stream></ReceiveResponse></Body></E>`
+	want := read(t, "messages:\n- request: "+request+"\n  response: "+response+"\n")
+	if len(want) != 1 || want[0].action != "Receive" || string(want[0].streams[0]) != "A" {
+		t.Fatalf("%+v", want)
+	}
+	for name, text := range map[string]string{
+		"folded":        "- request: " + strings.Replace(request, "<Action>", "\n    <Action>", 1) + "\n  response: " + response,
+		"single quotes": "- request: '" + request + "'\n  response: '" + strings.Replace(response, "<Stream>", "\n\n    <Stream>", 1) + "'",
+		"double quotes": `- request: "` + strings.ReplaceAll(request, `"`, `\"`) + `"` + "\n  response: \"" + strings.Replace(response, "<Stream>", "\\\n    \\<Str\\x65am>", 1) + "\"\n",
+		"block":         "- request: |-\n    " + request + "\n  response: >\n    " + response + "\n",
+		"CRLF, no answer to the first": "- request: " + request + "\r\n  response: null\r\n  transport_error: x\r\n- http_error: 200\r\n  request: " + request +
+			"\r\n  response: " + response + "\r\n",
+	} {
+		if diff := cmp.Diff(want, read(t, text), cmp.AllowUnexported(exchange{})); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
 	}
 }
