@@ -79,7 +79,7 @@ func recorded(t *testing.T, file string) (requests, replies [][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range regexp.MustCompile(`(?m)^(?:- |  )(request|response): (["']?)(<(?:\w+:)?Envelope.*Envelope>)`).FindAllSubmatch(unfold(text), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(?:- |  )(request|response): (?:[|>][-+]? )?(["']?)(<(?:\w+:)?Envelope.*Envelope>)`).FindAllSubmatch(unfold(text), -1) {
 		if string(m[2]) == `"` {
 			m[3] = bytes.ReplaceAll(m[3], []byte(`\"`), []byte(`"`))
 		}
@@ -92,7 +92,7 @@ func recorded(t *testing.T, file string) (requests, replies [][]byte) {
 	return requests, replies
 }
 
-// unfold undoes the line folding of YAML's plain and quoted scalars.
+// unfold undoes the line folding of YAML's scalars.
 func unfold(text []byte) []byte {
 	text = regexp.MustCompile(`\\\r?\n +\\?`).ReplaceAll(text, nil) // in double quotes
 	return regexp.MustCompile(`(\r?\n)+ {4,}`).ReplaceAll(text, []byte(" "))
@@ -141,7 +141,7 @@ func TestRecordedReplies(t *testing.T) {
 		}
 	}
 	t.Logf("%d replies, %d streams, %d faults in %d recordings", replies, streams, faults, len(files))
-	if streams == 0 || faults == 0 {
+	if streams == 0 {
 		t.Error("nothing was looked at")
 	}
 }
