@@ -32,6 +32,7 @@ func pepFlags() []cli.Flag {
 		&cli.StringFlag{Name: "pep-ca-file", Usage: "PEM `FILE` of the roots of the endpoint's certificate", EnvVars: []string{"AZS_PEP_CA_FILE"}},
 		&cli.StringFlag{Name: "pep-pin", Usage: "`SHA256` of the endpoint's certificate, 64 hex digits, instead of roots", EnvVars: []string{"AZS_PEP_PIN"}},
 		&cli.BoolFlag{Name: "pep-basic", Usage: "basic authentication instead of NTLM; only on TLS", EnvVars: []string{"AZS_PEP_BASIC"}},
+		&cli.DurationFlag{Name: "pep-timeout", Value: pep.Opening, Usage: "how long an address may take to open a session before the next one is tried", EnvVars: []string{"AZS_PEP_TIMEOUT"}},
 		&cli.DurationFlag{Name: "wait", Usage: "how long to wait for a stamp that is busy with another action", EnvVars: []string{"AZS_PEP_WAIT"}},
 	}
 }
@@ -50,6 +51,8 @@ func endpoint(e *appkit.Env, c *cli.Context) (*flow.Endpoint, error) {
 		return nil, fault.New(fault.Usage, "the address of the privileged endpoint is missing").Hint("%s … --pep 192.0.2.1,192.0.2.2,192.0.2.3", e.Program)
 	case len(addresses) > 3:
 		return nil, fault.New(fault.Usage, "--pep names %d addresses; a stamp has three", len(addresses))
+	case c.Duration("pep-timeout") <= 0 || c.Duration("wait") < 0:
+		return nil, fault.New(fault.Usage, "--pep-timeout %s and --wait %s: a session takes some time, and nobody waits for less than none", c.Duration("pep-timeout"), c.Duration("wait"))
 	case o.User == "":
 		return nil, fault.New(fault.Usage, "the user of the privileged endpoint is missing").Hint(`%s … --pep-user 'DOMAIN\CloudAdmin'`, e.Program)
 	}
@@ -73,9 +76,10 @@ func endpoint(e *appkit.Env, c *cli.Context) (*flow.Endpoint, error) {
 		return nil, err
 	}
 	return &flow.Endpoint{
-		Options: pep.Options{Addresses: addresses, Dial: pep.Dial(o, appkit.Random), Random: appkit.Random, Sleep: sleep, Say: e.Console.Say},
-		Wait:    c.Duration("wait"),
-		Tell:    func(sentence string) { e.Console.Say("  %s", sentence) },
+		Options: pep.Options{Addresses: addresses, Dial: pep.Dial(o, appkit.Random), Random: appkit.Random, Sleep: sleep, Say: e.Console.Say,
+			Limits: pep.Limits{Opening: c.Duration("pep-timeout")}},
+		Wait: c.Duration("wait"),
+		Tell: func(sentence string) { e.Console.Say("  %s", sentence) },
 	}, nil
 }
 

@@ -162,18 +162,20 @@ func (e *Endpoint) tell(sentence string) {
 	}
 }
 
-// busyPause is how long a busy stamp is left alone before the next attempt.
+// busyPause is how long a busy stamp is left alone at most before the next attempt.
 const busyPause = time.Minute
 
 // patiently repeats f while the stamp is busy, as long as the operator allows.
 func (e *Endpoint) patiently(ctx context.Context, f func() error) error {
-	for waited := time.Duration(0); ; waited += busyPause {
+	for left := e.Wait; ; {
 		err := f()
-		if err == nil || !pep.Busy(err) || waited >= e.Wait {
+		if err == nil || !pep.Busy(err) || left <= 0 {
 			return err
 		}
-		e.tell("the stamp is busy with another action; next attempt in " + busyPause.String())
-		if err := e.Options.Sleep(ctx, busyPause); err != nil {
+		pause := min(busyPause, left)
+		left -= pause
+		e.tell("the stamp is busy with another action; next attempt in " + pause.String())
+		if err := e.Options.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

@@ -412,6 +412,20 @@ func TestABusyStamp(t *testing.T) {
 	if st := s.Stamp(); st.Activations != 1 || !st.Activated {
 		t.Errorf("stamp %+v", st)
 	}
+	// No more than the operator allows.
+	s.sleeps = nil
+	s.Fail(busy("New-RegistrationToken", 0))
+	short := s.endpoint()
+	short.Wait = busyPause + busyPause/2
+	_, _, err = short.Token(t.Context())
+	short.Close(t.Context())
+	wantKind(t, err, fault.NothingYet, "busy")
+	if diff := cmp.Diff([]time.Duration{busyPause, busyPause / 2}, s.sleeps); diff != "" {
+		t.Errorf("pauses (-want +got):\n%s", diff)
+	}
+	if err := s.ClearFaults(); err != nil {
+		t.Fatal(err)
+	}
 	// The token and the key pair wait as well; every failed attempt was closed.
 	s.Fail(busy("New-RegistrationToken", 1))
 	s.Fail(busy("Set-RegistrationKeyPair", 1))

@@ -30,6 +30,9 @@ import (
 const (
 	Attempts = 3
 	Pause    = 10 * time.Second
+
+	// Opening is how long a session may take to open, as Windows' own client has it.
+	Opening = 3 * time.Minute
 )
 
 // Limits are how long the parts of a session may last; a zero is the default. An
@@ -38,7 +41,7 @@ const (
 type Limits struct {
 	Operation  time.Duration // the endpoint may keep a Receive open; 60 s
 	Slack      time.Duration // an answer may come this much later; 30 s
-	Opening    time.Duration // of a session on one address; 3 min, as Windows' own client has it
+	Opening    time.Duration // of a session on one address; [Opening]
 	Command    time.Duration // 15 min
 	Activation time.Duration // and its removal; the 30 min that it is given and 5 more
 	Grace      time.Duration // to end a command in order when its limit is over; 30 s
@@ -170,7 +173,7 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 }
 
 func open(ctx context.Context, o Options, address string) (*Session, error) {
-	ctx, cancel := within(ctx, or(o.Limits.Opening, 3*time.Minute), "the opening of a session")
+	ctx, cancel := within(ctx, or(o.Limits.Opening, Opening), "the opening of a session")
 	defer cancel()
 	conn, err := o.dial(ctx, address, "")
 	if err != nil {
@@ -264,7 +267,7 @@ func Follow(ctx context.Context, o Options, a Attempt, command string, w Watch) 
 // session that is gone already is no error, and one that cannot be reached ends by
 // itself within the hour.
 func Discard(ctx context.Context, o Options, a Attempt) {
-	ctx, cancel := within(ctx, or(o.Limits.Opening, 3*time.Minute), "the end of a session")
+	ctx, cancel := within(ctx, or(o.Limits.Opening, Opening), "the end of a session")
 	defer cancel()
 	conn, err := o.dial(ctx, a.Address, a.Session)
 	if err != nil {
