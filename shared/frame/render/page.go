@@ -79,10 +79,11 @@ func (r *Reel) HTML(w io.Writer, cover Cover, rate int, sheets *Reel) error {
 	}
 	fmt.Fprintf(&steps, "</ol><p>restore.py:</p><pre>%s</pre>", html.EscapeString(script()))
 	lead := fmt.Sprintf("%d bytes, id %s. Any %d of these %d codes are enough, in any order.", set.Length(), set.ID(), set.K(), len(all))
+	paper := fmt.Sprintf("azs-courier bundle of %d bytes in wire form, id %s. Any %d of the %d codes on the sheets are enough.", set.Length(), set.ID(), sheets.set.K(), len(kept))
 	// What is put in is not looked at again: a title cannot smuggle in a placeholder.
 	page := strings.NewReplacer(
 		"{{policy}}", fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; base-uri 'none'; form-action 'none'", hashOf(showJS), hashOf(showCSS)),
-		"{{title}}", html.EscapeString(cover.Title), "{{lead}}", html.EscapeString(lead), "{{style}}", showCSS,
+		"{{title}}", html.EscapeString(cover.Title), "{{lead}}", html.EscapeString(lead), "{{paper}}", html.EscapeString(paper), "{{style}}", showCSS,
 		"{{rows}}", rows.String(), "{{recipe}}", steps.String(),
 		"{{film}}", string(data), // encoding/json spells < as \u003c
 		"{{script}}", showJS,

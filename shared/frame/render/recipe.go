@@ -28,7 +28,7 @@ type step struct{ Text, Type string }
 // Python 3, OpenSSH and the tools of any Linux. Its commands are run by a test.
 func recipe(k, n int) []step {
 	return []step{
-		{fmt.Sprintf("Scan the sheets at 300 dpi or more, or take the pictures, and read their codes with zbar. This recipe needs those with the indexes 0 to %d, in any order; azs-agent and azs-relay (scan) need any %d of the %d.", k-1, k, n),
+		{fmt.Sprintf("Scan the sheets at 300 dpi or more, or take the pictures, and read their codes with zbar (where it misses one on a full page, add a scan at another resolution). This recipe needs those with the indexes 0 to %d, in any order; azs-agent and azs-relay (scan) need any %d of the %d.", k-1, k, n),
 			"zbarimg -q --raw -Sdisable -Sqrcode.enable *.png >frames.txt"},
 		{"Put them together. Each line is base45 (RFC 9285) of: the bytes 0E 1A, an id of 4 bytes, K, N, the index, 3 bytes of length, 4 of CRC-32 over all others, then a piece of the bundle and perhaps a zero byte. Save the script below as restore.py; it writes bundle.azc.",
 			"python3 restore.py <frames.txt"},

@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"codeberg.org/go-pdf/fpdf"
@@ -83,7 +84,7 @@ func (r *Reel) PDF(w io.Writer, cover Cover) error {
 		left := (pageWidth - float64(cols)*(side+gap) + gap) / 2
 		x, y := left+float64(at%cols)*(side+gap), edge+float64(at/cols)*(side+caption)
 		larger := float64(s.Code.side-Modules(set.Version())) * Module / 2
-		drawPDF(pdf, s.Code, x-larger, y-larger)
+		drawPDF(pdf, s.Code, snap(x-larger), snap(y-larger))
 		pdf.SetFont("Helvetica", "B", 8)
 		pdf.SetXY(x, y+side-Module)
 		pdf.CellFormat(side, 3.5, fmt.Sprintf("%d / %d", i+1, len(stills)), "", 2, "C", false, 0, "")
@@ -132,6 +133,10 @@ func (r *Reel) coverPage(pdf *fpdf.Fpdf, latin func(string) string, cover Cover,
 	heading("restore.py")
 	code(script(), 6.8, 2.75)
 }
+
+// snap moves a length to whole dots at 300 dpi, so that a module begins and ends
+// with a dot of every printer and scanner of a common resolution.
+func snap(mm float64) float64 { return math.Round(mm*300/25.4) * 25.4 / 300 }
 
 // drawPDF draws a code, its white border at x, y (millimetres from the top left).
 // All modules are one path, filled at once: between two paths a viewer that smooths

@@ -159,10 +159,11 @@ func TestTheRecipe(t *testing.T) {
 		var said []string
 		for i, s := range recipe(set.K(), set.N()) {
 			cmd := exec.Command("sh", "-c", strings.ReplaceAll(s.Type, "NAME", "site-a"))
-			cmd.Dir = dir
+			var stderr bytes.Buffer
+			cmd.Dir, cmd.Stderr = dir, &stderr
 			out, err := cmd.Output()
 			if err != nil && !(i == 0 && cmd.ProcessState.ExitCode() == 4) { // zbarimg: the cover has no code
-				t.Fatalf("%s: %s: %v: %s", name, s.Type, err, out)
+				t.Fatalf("%s: %s: %v: %s%s", name, s.Type, err, out, stderr.String())
 			}
 			said = append(said, string(out))
 		}
