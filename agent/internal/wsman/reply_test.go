@@ -2,6 +2,7 @@ package wsman
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/xml"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/azs-courier/azs-courier/agent/internal/psrp"
 	"github.com/azs-courier/azs-courier/shared/fault"
 )
 
@@ -294,4 +296,98 @@ func FuzzFault(f *testing.F) {
 			t.Fatal("a timeout is no definite refusal")
 		}
 	})
+}
+
+// Sessions of other clients are lived through once more, over sealing and all: to
+// each request the endpoint gives what a real Windows replied to the first one of
+// that action and command. Only ids are put in place. Whatever a command came to,
+// its end is seen and the shell is deleted.
+func TestReplayedSessions(t *testing.T) {
+	files, _ := filepath.Glob("../../../../shared/fixtures/psrp/*.yml")
+	if len(files) == 0 {
+		t.Skip("no recordings in ../shared/fixtures/psrp of the project's root")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yml"), func(t *testing.T) {
+			requests, replies := recorded(t, file)
+			if len(requests) != len(replies) {
+				t.Skipf("the recording has %d requests and %d replies", len(requests), len(replies))
+			}
+			var asked []sent
+			for _, r := range requests {
+				var s sent
+				if err := xml.Unmarshal(r, &s); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Contains([]string{"Create", "Receive", "Command", "Send", "Signal", "Delete", "Get"}, s.action()) ||
+					s.action() == "Create" && !strings.Contains(s.Body.Inner, "creationXml") {
+					t.Skipf("the recording has a %s of another kind than ours", s.action())
+				}
+				asked = append(asked, s)
+			}
+			theirs := map[string]string{} // ids of commands by ours
+			e := start(t, nil, func(_ int, got sent) (int, []byte) {
+				command := got.command()
+				for i, r := range asked {
+					switch {
+					case r.action() != got.action(), r.action() == "Receive" && r.command() != theirs[command]:
+						continue
+					case r.action() == "Command":
+						theirs[command] = r.command()
+					}
+					text := regexp.MustCompile(`RelatesTo>[^<]*<`).ReplaceAll(replies[i], []byte("RelatesTo>"+got.Header.MessageID+"<"))
+					if id := theirs[command]; id != "" {
+						text = regexp.MustCompile("(?i)"+id).ReplaceAll(text, []byte(command))
+					}
+					asked, replies = slices.Delete(asked, i, i+1), slices.Delete(replies, i, i+1)
+					return 200, text // also what is a fault: it is its body that says so
+				}
+				if got.action() != "Signal" { // which the other client does not send
+					t.Errorf("no %s of %q is left in the recording", got.action(), theirs[command])
+				}
+				return 0, nil
+			})
+			pool, err := psrp.NewPool(e.shell, rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := pool.Open(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			commands := 0
+			for slices.ContainsFunc(asked, func(s sent) bool { return s.action() == "Command" }) {
+				out, err := pool.Run(within(t), psrp.Command{Name: "Recorded-Command"}, psrp.Handlers{})
+				var remote *psrp.RemoteError
+				if err != nil && !errors.As(err, &remote) {
+					t.Fatal(err)
+				}
+				commands++
+				t.Logf("%d values, error %v", len(out), err)
+			}
+			if err := pool.Close(within(t)); err != nil {
+				t.Error(err)
+			}
+			for _, s := range asked {
+				if s.action() == "Receive" || s.action() == "Delete" {
+					t.Errorf("a %s was not asked for", s.action())
+				}
+			}
+			// The budget: what the other client needed, and a Signal for each command.
+			if n := len(e.requests()); n > len(requests)+commands {
+				t.Errorf("%d round trips, %d were recorded for %d commands", n, len(requests), commands)
+			} else {
+				t.Logf("%d commands, %d round trips, %d recorded", commands, n, len(requests))
+			}
+		})
+	}
+}
+
+var namedCommand = regexp.MustCompile(`CommandId="([^"]*)"`)
+
+// command is the id of the command that a request is about.
+func (s sent) command() string {
+	if m := namedCommand.FindStringSubmatch(s.Body.Inner); m != nil {
+		return strings.ToUpper(m[1])
+	}
+	return ""
 }
