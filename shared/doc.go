@@ -20,6 +20,7 @@
 //	trust                  our identity, pairing cards, the twelve words, pinned peers
 //	medium                 sticks and folders, as removable, full or hostile as they are
 //	ledger                 what happened to every trip: a hash-chained journal and the kept bundles
+//	ledger/ledgertest      the promises that every store of a ledger is held to
 //	frame                  a bundle as QR texts: any K of N frames are enough
 //	frame/page             the browser page that has the camera
 //	console                data, talk and secrets on the terminal, kept apart

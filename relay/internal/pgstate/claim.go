@@ -30,7 +30,8 @@ const takeLock = `select pg_try_advisory_lock($1)`
 // Claim takes the advisory lock of the key, waiting ten seconds for another relay.
 // Then the error is [fault.Medium] and says who holds it, since when.
 func (d *DB) Claim(ctx context.Context, key string) (context.Context, func(), error) {
-	deadline := time.Now().Add(claimWait)
+	waiting, stop := context.WithTimeout(ctx, d.wait)
+	defer stop()
 	for {
 		held, err := d.take(ctx, key)
 		if err != nil {
@@ -39,12 +40,12 @@ func (d *DB) Claim(ctx context.Context, key string) (context.Context, func(), er
 		if held != nil {
 			return held, func() { d.release(key) }, nil
 		}
-		if time.Now().After(deadline) {
-			return nil, nil, d.busy(key)
-		}
 		select {
-		case <-ctx.Done():
-			return nil, nil, context.Cause(ctx)
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return nil, nil, context.Cause(ctx)
+			}
+			return nil, nil, d.busy(key)
 		case <-time.After(pause):
 		}
 	}

@@ -68,6 +68,7 @@ type DB struct {
 	config *pgx.ConnConfig
 	name   string
 	holder string // host and process, for the message to another relay
+	wait   time.Duration
 
 	mu      sync.Mutex
 	conn    *pgx.Conn // nil: lost
@@ -96,7 +97,7 @@ func Open(ctx context.Context, a Address, make bool) (*DB, error) {
 	if err != nil {
 		host = "a host without a name"
 	}
-	d := &DB{config: a.config, name: a.name, holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), claims: map[string]*claim{}}
+	d := &DB{config: a.config, name: a.name, holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), wait: claimWait, claims: map[string]*claim{}}
 	if err := d.connect(ctx); err != nil {
 		return nil, d.trouble("connect to", err)
 	}
