@@ -197,7 +197,8 @@ func (f *front) dark(x, y int) bool {
 // top, c along the left side.
 type triple struct {
 	a, b, c finder
-	cost    float64
+	cost    float64 // how unlike a symbol's finders they are
+	size    float64 // about how many modules the symbol would have a side
 }
 
 // triples ranks what could be the three finders of a symbol among the first n
@@ -250,6 +251,7 @@ func asTriple(p, q, r finder) (triple, bool) {
 		return triple{}, false
 	}
 	cos := math.Abs(ux*vx+uy*vy) / (u * v)
+	t.size = dimension
 	hits := float64(min(p.hits, q.hits, r.hits))
 	t.cost = (large/small - 1) + cos + math.Abs(math.Log(u/v)) + 1/hits
 	return t, true

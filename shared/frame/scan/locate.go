@@ -442,7 +442,9 @@ const alternating = .3
 
 // versions returns what the symbol's version may be, the likeliest first and 0
 // for nothing: what it says itself, the last one, and the nearest to its size.
-func (f *front) versions(last int) [3]int {
+// Among several symbols, finders whose symbol says another size than theirs do
+// not belong together: strict.
+func (f *front) versions(last int, strict bool) [3]int {
 	size := f.dimension()
 	var all [3]int
 	n := 0
@@ -458,7 +460,12 @@ func (f *front) versions(last int) [3]int {
 		all[n] = version
 		n++
 	}
-	add(f.versionInfo(), 4+.1*size)
+	if said := f.versionInfo(); said > 0 {
+		add(said, 4+.1*size)
+		if strict {
+			return all
+		}
+	}
 	add(last, 4+.04*size)
 	nearest := int(math.Round((size - 17) / 4))
 	add(nearest, 4)

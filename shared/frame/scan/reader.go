@@ -1,6 +1,10 @@
 package scan
 
 import (
+	"cmp"
+	"math"
+	"slices"
+
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/qrcode/decoder"
 )
@@ -51,66 +55,160 @@ const liveRetry = 6
 // maxCodes bounds what [All] reads from one picture.
 const maxCodes = 256
 
-// Reader reads QR codes. It keeps its buffers from picture to picture, and what
-// it learnt of the last code, so it belongs to one sequence and to one goroutine.
+// Reader reads QR codes. It keeps its buffers from picture to picture, and the
+// version and the scale of the last code, so it belongs to one sequence and to one
+// goroutine.
 type Reader struct {
 	mode     Mode
 	failing  int // pictures without a code since the last one with
 	version  int // of the last code, or 0
+	last     look
 	front    front
-	repairer repairer
+	small    [maxShift]shrunk
 	decoder  *decoder.Decoder
+	repairer repairer
 	matrix   [41]*gozxing.BitMatrix // by version
 	codes    []Code
+	taken    []finder // finders of codes that were read, in the full picture's pixels
 }
+
+// look is one way to look at a picture.
+type look struct {
+	shift   int // the picture is made smaller by 2^shift
+	radius  int // of the surroundings that make the threshold, in blocks
+	step    int // rows from one that is looked at to the next
+	triples int // that are tried
+}
+
+// maxShift bounds how small a picture is made.
+const maxShift = 4
+
+// first is the look that reads most pictures; the others are for what it leaves.
+var (
+	first  = look{0, 4, 3, 3}
+	others = [...]look{{0, 2, 2, 6}, {1, 4, 2, 6}, {0, 8, 2, 6}, {2, 4, 2, 6}, {3, 4, 2, 6}}
+)
 
 // NewReader returns a reader that works as mode says.
 func NewReader(mode Mode) *Reader {
-	return &Reader{mode: mode, decoder: decoder.NewDecoder()}
+	return &Reader{mode: mode, last: first, decoder: decoder.NewDecoder()}
 }
 
 // Reset forgets the last code, as before an unrelated picture; the buffers stay.
-func (r *Reader) Reset() { r.failing, r.version = 0, 0 }
+func (r *Reader) Reset() { r.failing, r.version, r.last = 0, 0, first }
 
 // Read returns the codes that it finds in l: one at most, or in the mode [All]
 // up to 256 in no particular order. A picture whose fields do not fit each other
 // has none. The slice is valid until the next Read.
 func (r *Reader) Read(l Luma) []Code {
-	r.codes = r.codes[:0]
+	r.codes, r.taken = r.codes[:0], r.taken[:0]
 	if !l.ok() || l.W < 21 || l.H < 21 {
 		return nil
 	}
-	r.front.begin(l)
-	r.pass(firstWindow, 3, 3)
-	if len(r.codes) > 0 {
-		r.failing = 0
-		return r.codes
-	}
 	r.failing++
+	now := r.last
+	r.look(l, now)
 	if r.mode == Thorough || r.mode == All || r.mode == Live && r.failing%liveRetry == 0 {
-		r.harder(l)
+		for _, way := range others {
+			if len(r.codes) > 0 && r.mode != All {
+				break
+			}
+			if r.look(l, way) {
+				now = way
+			}
+		}
+		if now != first && len(r.codes) == 0 {
+			r.look(l, first)
+		}
+		if len(r.codes) == 0 {
+			if c, ok := stock(l); ok {
+				r.codes = append(r.codes, c)
+			}
+		}
 	}
 	if len(r.codes) > 0 {
 		r.failing = 0
+		if r.mode != All {
+			r.last = look{now.shift, now.radius, first.step, first.triples}
+		}
 	}
 	return r.codes
 }
 
-// firstWindow is the radius of the surroundings of the first pass, in blocks.
-const firstWindow = 4
-
-// pass looks once, with surroundings of a radius, at every step-th row, and tries
-// a number of triples.
-func (r *Reader) pass(radius, step, triples int) {
+// look looks once and says whether it read something.
+func (r *Reader) look(l Luma, way look) bool {
+	scale := float64(int(1) << way.shift)
+	for s := range way.shift {
+		if l.W < 200 && l.H < 200 {
+			return false
+		}
+		l = r.small[s].of(l)
+	}
 	f := &r.front
-	f.t.set(radius)
-	f.findFinders(step)
-	f.findTriples(10)
-	for _, t := range f.triples[:min(triples, len(f.triples))] {
-		if r.try(t) {
-			return
+	f.begin(l)
+	f.t.set(way.radius)
+	f.findFinders(way.step)
+	if r.mode == All {
+		f.findTriples(150)
+		way.triples = len(f.triples)
+		slices.SortStableFunc(f.triples, func(a, b triple) int {
+			return cmp.Compare(a.cost+a.size/50, b.cost+b.size/50) // the finders of one symbol are near each other
+		})
+	} else {
+		f.findTriples(10)
+	}
+	before := len(r.codes)
+	tried := 0
+	for _, t := range f.triples {
+		if tried++; tried > way.triples || len(r.codes) >= maxCodes {
+			break
+		}
+		if r.isTaken(t, scale) || !r.try(t) {
+			continue
+		}
+		c := &r.codes[len(r.codes)-1]
+		for i := range c.Corners {
+			c.Corners[i].X *= scale
+			c.Corners[i].Y *= scale
+		}
+		if r.mode != All {
+			return true
+		}
+		for _, p := range [3]finder{t.a, t.b, t.c} {
+			r.taken = append(r.taken, finder{x: p.x * scale, y: p.y * scale, module: p.module * scale})
 		}
 	}
+	return len(r.codes) > before
+}
+
+// isTaken says whether one of the finders belongs to a code that was read.
+func (r *Reader) isTaken(t triple, scale float64) bool {
+	for _, p := range [3]finder{t.a, t.b, t.c} {
+		for _, q := range r.taken {
+			if math.Hypot(p.x*scale-q.x, p.y*scale-q.y) < 3*q.module {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// shrunk is a picture at half the size.
+type shrunk struct{ pix []byte }
+
+// of makes l smaller: every pixel is the mean of four.
+func (s *shrunk) of(l Luma) Luma {
+	w, h := l.W/2, l.H/2
+	s.pix = grow(s.pix, w*h)
+	for y := range h {
+		p := l.Pix[2*y*l.Stride : 2*y*l.Stride+2*w]
+		q := l.Pix[(2*y+1)*l.Stride : (2*y+1)*l.Stride+2*w]
+		to := s.pix[y*w : (y+1)*w]
+		for x := range to {
+			to[x] = byte((int(p[2*x]) + int(p[2*x+1]) + int(q[2*x]) + int(q[2*x+1]) + 2) / 4)
+		}
+	}
+	return Luma{Pix: s.pix, W: w, H: h, Stride: w}
 }
 
 // try reads the symbol of which t may be the finders.
@@ -119,7 +217,7 @@ func (r *Reader) try(t triple) bool {
 	if !f.frame(t) {
 		return false
 	}
-	for _, version := range f.versions(r.version) {
+	for _, version := range f.versions(r.version, r.mode == All) {
 		if version == 0 || !f.suppose(version) || f.timing() < alternating {
 			continue
 		}
@@ -173,16 +271,4 @@ func (r *Reader) decode() (ok bool) {
 	r.version = version
 	r.codes = append(r.codes, c)
 	return true
-}
-
-// harder looks again in other ways, until there is a code.
-func (r *Reader) harder(l Luma) {
-	for _, w := range [...]struct{ radius, step, triples int }{{2, 2, 6}, {8, 2, 6}} {
-		if r.pass(w.radius, w.step, w.triples); len(r.codes) > 0 {
-			return
-		}
-	}
-	if c, ok := stock(l); ok {
-		r.codes = append(r.codes, c)
-	}
 }
