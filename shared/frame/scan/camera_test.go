@@ -209,7 +209,6 @@ func BenchmarkCamera(b *testing.B) {
 		}
 		return nil
 	}
-	var table bytes.Buffer
 	for _, peer := range []struct {
 		name    string
 		measure func() tally
@@ -233,21 +232,19 @@ func BenchmarkCamera(b *testing.B) {
 			b.ReportMetric(t.spent.Seconds()*1000/n, "ms/frame")
 			b.ReportMetric(float64(t.wrong), "wrong")
 			b.ReportMetric(0, "ns/op")
+			b.Log(report(t, shots))
 		})
-		if t.none == "" && t.spent > 0 {
-			report(&table, peer.name, t, shots)
-		}
 	}
-	b.Logf("pictures read, by class and version\n%s", table.String())
 }
 
-func report(w *bytes.Buffer, name string, t tally, shots []camera.Shot) {
+// report is a table of the pictures that were read, by class and version.
+func report(t tally, shots []camera.Shot) string {
+	var w strings.Builder
 	of := map[camera.Class]int{}
 	for i := range shots {
 		of[shots[i].Class]++
 	}
-	n := float64(len(shots))
-	fmt.Fprintf(w, "%s: %.1f %%, %.1f ms a picture, %d wrong texts\n", name, 100*float64(t.total)/n, t.spent.Seconds()*1000/n, t.wrong)
+	w.WriteByte('\n')
 	for _, class := range camera.Classes() {
 		sum := 0
 		var cells []string
@@ -255,8 +252,9 @@ func report(w *bytes.Buffer, name string, t tally, shots []camera.Shot) {
 			sum += t.read[class][v]
 			cells = append(cells, fmt.Sprintf("V%d %3d", v, t.read[class][v]))
 		}
-		fmt.Fprintf(w, "  %-8s %5.1f %%   %s\n", class, 100*float64(sum)/float64(of[class]), strings.Join(cells, "  "))
+		fmt.Fprintf(&w, "  %-8s %5.1f %%   %s\n", class, 100*float64(sum)/float64(of[class]), strings.Join(cells, "  "))
 	}
+	return w.String()
 }
 
 // TestCameraSuite holds, on the first picture of every class and version, what the

@@ -13,9 +13,11 @@ type modules struct {
 	known    [41][]int8
 }
 
-// surroundings is the radius, in modules, of the square whose mean divides dark
-// from light.
-const surroundings = 6
+// surroundings are the radiuses, in modules, of the squares whose mean divides
+// dark from light: small ones follow the light, in large ones it matters less how
+// many of the modules happen to be dark, which decides between two codes that were
+// exposed half and half.
+var surroundings = [...]int{6, 16}
 
 // read samples the grid at the middle of every module.
 func (f *front) read() {

@@ -223,10 +223,15 @@ func (r *Reader) try(t triple) bool {
 		}
 		f.align()
 		f.read()
-		f.modules.even(surroundings, f.light)
-		f.modules.learn()
-		if r.decode() || r.repairer.repair(&f.modules, r.mode != OnePass) && r.decode() {
-			return true
+		for i, radius := range surroundings {
+			if i > 0 && r.mode == OnePass {
+				break
+			}
+			f.modules.even(radius, f.light)
+			f.modules.learn()
+			if r.decode() || r.repairer.repair(&f.modules, r.mode != OnePass) && r.decode() {
+				return true
+			}
 		}
 	}
 	return false
