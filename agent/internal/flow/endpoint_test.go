@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -707,6 +708,64 @@ func TestAnActivationThatIsCutAnywhere(t *testing.T) {
 			}
 			if !struck { // the run has no more exchanges than that
 				if at < 12 {
+					t.Errorf("%s: only %d exchanges were cut", kind, at)
+				}
+				break
+			}
+		}
+		t.Logf("%s: %v", kind, outcomes)
+	}
+}
+
+// The same while a later run takes up an activation whose reply was lost.
+func TestATakingUpThatIsCutAnywhere(t *testing.T) {
+	in := newInside(t)
+	for _, kind := range []peptest.Kind{peptest.DropBefore, peptest.DropAfter, peptest.DropIdle, peptest.Cut} {
+		outcomes := map[string]int{}
+		for at := 0; ; at++ {
+			s := newStamp(t)
+			claims, err := officialtest.KeyPayload(officialtest.Token(officialtest.Spec{CloudID: s.CloudID}), officialtest.Place{SubscriptionID: subscription, ResourceGroup: "azurestack", RegistrationName: "AzureStack-" + s.CloudID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := []byte(officialtest.Key(claims, nil))
+			run := func(assume string) error {
+				e := s.endpoint()
+				e.Assume = assume
+				defer e.Close(t.Context())
+				_, err := in.ActivateKey(t.Context(), key, e)
+				return err
+			}
+			s.Fail(peptest.Fault{Kind: peptest.DropAfter, Action: "Command", After: 1, Times: 1}) // the first asks who the stamp is
+			wantKind(t, run(""), fault.Unreachable, "it is not known whether the stamp was activated")
+			if st := s.Stamp(); st.Shells != 1 {
+				t.Fatalf("%d shells wait for the next run, want 1", st.Shells)
+			}
+			first := len(s.Requests())
+			s.Fail(peptest.Fault{Kind: kind, After: at, Times: 1})
+			err = run("")
+			if err := s.ClearFaults(); err != nil {
+				t.Fatal(err)
+			}
+			exchanges := s.Requests()[first:]
+			wantKind(t, err, fault.Unreachable)
+			outcome := "seen to its end"
+			if !strings.Contains(err.Error(), "nothing more to read") {
+				outcome = "cut"
+			}
+			outcomes[outcome]++
+			assume := "failed"
+			if s.Stamp().Activated {
+				assume = "applied"
+			}
+			if err := run(assume); err != nil {
+				t.Errorf("%s at %d: with --assume %s: %v", kind, at, assume, err)
+			}
+			if st := s.Stamp(); st.Activations != 1 || !st.Activated || st.Shells != 0 {
+				t.Errorf("%s at %d: %s, and the stamp is %+v", kind, at, outcome, st)
+			}
+			if !slices.ContainsFunc(exchanges, func(r peptest.Request) bool { return r.Fault == kind }) {
+				if at < 8 {
 					t.Errorf("%s: only %d exchanges were cut", kind, at)
 				}
 				break
