@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"net/http"
 	"os"
 
@@ -20,18 +19,10 @@ func browseCommand() *cli.Command {
 		Name:      "browse",
 		Usage:     "open a sign-in page and post its form, as a browser does",
 		ArgsUsage: "URL",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "line", Required: true, EnvVars: []string{"AZURETEST_LINE"},
-			Usage: "`FILE` that the line of the serving azuretest was written to"}},
+		Flags: []cli.Flag{&cli.StringFlag{Name: "ca-file", Required: true, EnvVars: []string{"AZS_CA_FILE"},
+			Usage: "`FILE` of the serving azuretest's CA"}},
 		Action: func(c *cli.Context) error {
-			raw, err := os.ReadFile(c.String("line"))
-			if err != nil {
-				return fault.New(fault.Medium, "--line: %w", err)
-			}
-			var line endpoints
-			if err := json.Unmarshal(raw, &line); err != nil || line.CAFile == "" {
-				return fault.New(fault.Refused, "--line: %q holds no line of azuretest", c.String("line"))
-			}
-			pem, err := os.ReadFile(line.CAFile)
+			pem, err := os.ReadFile(c.String("ca-file"))
 			if err != nil {
 				return fault.New(fault.Medium, "the CA file: %w", err)
 			}

@@ -55,6 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			&cli.StringSliceFlag{Name: "group", Usage: "resource group `NAME[=LOCATION]` that exists already, repeatable"},
 			&cli.StringSliceFlag{Name: "location", Usage: "location `NAME` of every subscription, repeatable"},
 			&cli.StringSliceFlag{Name: "taken-cloud-id", Usage: "cloud `ID` that is registered where the caller cannot see it, repeatable"},
+			&cli.StringFlag{Name: "role-file", Usage: "custom role `FILE`, as 'azs-relay role' prints it, that the client and the person have (default: everything)"},
 			&cli.StringSliceFlag{Name: "not-action", Usage: "`ACTION` that the client's role does not cover, repeatable (for example 'Microsoft.Authorization/locks/*')"},
 			&cli.IntFlag{Name: "page-size", Value: 100, Usage: "registrations in one page of a list"},
 			&cli.StringFlag{Name: "key-expires", Usage: "`TIME` (RFC 3339) of expiry in every activation key"},
@@ -108,6 +109,12 @@ func serve(c *cli.Context) error {
 
 	out := endpoints{ClientSecretFile: filepath.Join(dir, "client-secret"), CAFile: filepath.Join(dir, "ca.pem")}
 	client := azuretest.Client{Secret: rand.Text(), NotActions: c.StringSlice("not-action")}
+	if file := c.String("role-file"); file != "" {
+		if client.Actions, err = readRole(file); err != nil {
+			return err
+		}
+	}
+	opts = append(opts, azuretest.WithUser(azuretest.User{Actions: client.Actions, NotActions: client.NotActions}))
 	files := map[string][]byte{out.ClientSecretFile: []byte(client.Secret + "\n")}
 	if c.Bool("client-certificate") {
 		pem, cert, err := azuretest.NewClientCertificate("azuretest client")
@@ -141,6 +148,19 @@ func serve(c *cli.Context) error {
 	}
 	<-c.Context.Done()
 	return nil
+}
+
+// readRole reads the actions of a custom role.
+func readRole(file string) ([]string, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fault.New(fault.Medium, "--role-file: %w", err)
+	}
+	var role struct{ Actions []string }
+	if err := json.Unmarshal(raw, &role); err != nil || len(role.Actions) == 0 {
+		return nil, fault.New(fault.Refused, "--role-file: %q is no role, or has no Actions", file)
+	}
+	return role.Actions, nil
 }
 
 func options(c *cli.Context) ([]azuretest.Option, error) {
