@@ -304,6 +304,7 @@ func (r *registering) one(ctx context.Context, w work) (res result, err error) {
 		e.Console.Warn("%s", warning)
 	}
 	t, _ := r.station.Ledger.Trip(out.Trip)
+	res.CloudID = w.Ask.CloudID // of a removal by name, Azure told it
 	res.Registration, res.Again, res.KeyExpires, res.Locked, res.Removed = out.ID.String(), out.Again, t.Data["key-expires"], t.Data["locked"] == "true", out.Removed
 	if out.Answer != nil {
 		if err := r.deliver(out, &res); err != nil {

@@ -145,14 +145,24 @@ func orDefault(s, standard string) string {
 	return s
 }
 
+// moveSteps lists the steps of a move that has not come to its end. Azure may
+// refuse to validate while the lock stands, which is what is taken off next: then
+// it is asked again behind that.
 func (r *Relay) moveSteps(p *Plan) {
-	q := r.Requests
+	q, again := r.Requests, false
+	validate := func(ctx context.Context) error { return r.Azure.ValidateMove(ctx, p.ID, p.To.Group()) }
 	p.call(q.ValidateMove(p.ID, p.To.Group()), func(ctx context.Context, _ *Outcome) error {
-		err := r.Azure.ValidateMove(ctx, p.ID, p.To.Group())
-		if err != nil && !p.oldLocked && p.Job.Known.Data[dataLocked] == "false" {
+		err := validate(ctx)
+		var no *azure.Refusal
+		switch {
+		case err == nil:
+			return nil
+		case p.oldLocked && errors.As(err, &no) && strings.EqualFold(no.Code, "ScopeLocked"):
+			again = true
+			return nil
+		case !p.oldLocked && p.Job.Known.Data[dataLocked] == "false":
 			return r.relockAfter(ctx, p, err) // an earlier run had unlocked it
-		}
-		if fault.KindOf(err) == fault.Permanent {
+		case fault.KindOf(err) == fault.Permanent:
 			return errors.Join(err, r.endMove(p, false))
 		}
 		return err
@@ -163,7 +173,11 @@ func (r *Relay) moveSteps(p *Plan) {
 			if _, err := r.Ledger.Append("unlocked", p.Job.Trip, map[string]string{dataLocked: "false"}); err != nil {
 				return err
 			}
-			if err := r.Azure.DeleteLock(ctx, p.ID); err != nil {
+			err := r.Azure.DeleteLock(ctx, p.ID)
+			if err == nil && again {
+				err = validate(ctx)
+			}
+			if err != nil {
 				return r.relockAfter(ctx, p, err)
 			}
 			return nil

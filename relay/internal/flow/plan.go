@@ -87,7 +87,8 @@ func (p *Plan) Print(w io.Writer) error {
 		if err := s.Request.Print(&text); err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "# %d. %s", i+1, strings.TrimPrefix(text.String(), "# "))
+		_, request, _ := strings.Cut(text.String(), "\n") // behind the purpose
+		fmt.Fprintf(&b, "# %d. %s\n%s", i+1, s.Purpose, request)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
