@@ -54,6 +54,9 @@ import (
 //	hides BUNDLE WORD…          no section of the bundle, decoded or not, holds a word
 //	killsweep HOME OUT AGAIN COMMAND…  kill a command at every one of its writes, see killsweep
 //	mkfifo FILE                 make a FIFO
+//	cut BUNDLE VERSION          set K, N, HALF, REST, TWICE and ID of its optical frames
+//	wedge BUNDLE VERSION FROM TO FILE     the lines that a handheld scanner types
+//	pictures BUNDLE VERSION FROM TO DIR   a PNG a frame
 //	forge FILE TO FIELD=VALUE…  what a hacked relay could send, see forge
 //
 // Whatever stands in $WORK/secret is a secret: when the script has ended, no
@@ -75,14 +78,14 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": positive(azure), "stamp": positive(stamp), "activating": positive(activating), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
-			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "alter": positive(alter),
+			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "cut": positive(cut), "wedge": positive(wedge), "pictures": positive(pictures), "alter": positive(alter),
 			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "forge": positive(forge),
 		},
 	})
 }
 
 // binaries returns the folder of the four programs.
-func binaries(t *testing.T) string {
+func binaries(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("AZS_BIN")
 	if dir == "" {
