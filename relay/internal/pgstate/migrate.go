@@ -69,7 +69,9 @@ func schemaVersion(ctx context.Context, q interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
 }) (version int, err error) {
 	var there bool
-	if err := q.QueryRow(ctx, `select to_regclass('azs_courier.migrations') is not null`).Scan(&there); err != nil || !there {
+	// Not to_regclass, whose cached answer another relay's commit does not change.
+	if err := q.QueryRow(ctx, `select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = 'azs_courier' and c.relname = 'migrations')`).Scan(&there); err != nil || !there {
 		return 0, err
 	}
 	err = q.QueryRow(ctx, `select coalesce(max(version), 0) from azs_courier.migrations`).Scan(&version)

@@ -68,7 +68,8 @@ type DB struct {
 	config *pgx.ConnConfig
 	name   string
 	holder string // host and process, for the message to another relay
-	wait   time.Duration
+
+	patience, wait time.Duration // the constants, but in tests
 
 	mu      sync.Mutex
 	conn    *pgx.Conn // nil: lost
@@ -97,7 +98,7 @@ func Open(ctx context.Context, a Address, make bool) (*DB, error) {
 	if err != nil {
 		host = "a host without a name"
 	}
-	d := &DB{config: a.config, name: a.name, holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), wait: claimWait, claims: map[string]*claim{}}
+	d := &DB{config: a.config, name: a.name, holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), patience: patience, wait: claimWait, claims: map[string]*claim{}}
 	if err := d.connect(ctx); err != nil {
 		return nil, d.trouble("connect to", err)
 	}
@@ -186,9 +187,9 @@ func (d *DB) do(what string, f func(context.Context, *pgx.Conn) error) error {
 	if d.closed {
 		return fault.New(fault.Unexpected, "%s: %w", d.name, errClosed)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), d.patience)
 	defer cancel()
-	for {
+	for tries := 0; ; tries++ {
 		err := d.try(ctx, f)
 		switch {
 		case err == nil:
@@ -196,11 +197,15 @@ func (d *DB) do(what string, f func(context.Context, *pgx.Conn) error) error {
 		case !again(err, d.conn):
 			return d.trouble(what, err)
 		}
+		wait := pause
+		if tries == 0 {
+			wait = 0 // most broken connections are open again at once
+		}
 		select {
 		case <-ctx.Done():
 			d.lose(err)
 			return d.trouble(what, err)
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -280,7 +285,7 @@ func (d *DB) lose(err error) {
 
 // trouble says in one sentence what could not be done, and of which kind that is.
 func (d *DB) trouble(what string, err error) error {
-	if errors.Is(err, ledger.ErrMoved) || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, ledger.ErrMoved) {
 		return err
 	}
 	var known *fault.Error

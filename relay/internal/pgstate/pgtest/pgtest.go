@@ -199,3 +199,16 @@ func (s *Server) Connect(tb testing.TB, database string) *pgx.Conn {
 	}
 	return conn
 }
+
+// Authenticate puts a rule of pg_hba.conf before the others, and restarts.
+func (s *Server) Authenticate(rule string) error {
+	path := filepath.Join(s.dir, "data", "pg_hba.conf")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, append([]byte(rule+"\n"), old...), 0o600); err != nil {
+		return err
+	}
+	return s.Restart()
+}
