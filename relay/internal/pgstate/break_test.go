@@ -283,13 +283,13 @@ func TestClaimsEndWhenTheServerIsGone(t *testing.T) {
 	newLedger(t, p)
 	w := newWire(t, server(t).Socket)
 	d := w.over(p).open(t)
-	d.patience = 50 * time.Millisecond
 	l, err := ledger.OpenOn(d, ledger.Relay, clock.Fixed(noon))
 	must(t, err)
 	held, release, err := l.Claim(t.Context(), "T")
 	must(t, err)
 	defer release()
 	w.down()
+	d.patience = time.Millisecond
 	_, err = l.Append(ledger.Seen, "T", nil)
 	wantKind(t, err, fault.Unreachable, "could not add a line")
 	wantKind(t, context.Cause(held), fault.Unreachable, "cannot be reached")
