@@ -35,14 +35,24 @@ func TestRoleOfTheDocument(t *testing.T) {
 	if len(role.Actions) == 0 {
 		t.Fatal("the role has no actions")
 	}
+	var printed bytes.Buffer
+	if code := cli.Main([]string{"role", "--for", "register"}, strings.NewReader(""), &printed, &printed); code != 0 || printed.String() != string(block[1]) {
+		t.Errorf("azs-relay role --for register prints, with exit code %d, another role than the document:\n%s", code, &printed)
+	}
 	if code, said := registerWith(t, role.Actions); code != 0 {
 		t.Errorf("with the whole role the exit code is %d: %s", code, said)
 	}
 	for i, action := range role.Actions {
 		t.Run(strings.ReplaceAll(action, "/", "."), func(t *testing.T) {
 			want := 9
-			if strings.HasPrefix(action, "Microsoft.Authorization/locks/") {
+			switch action {
+			case "Microsoft.Authorization/locks/write":
 				want = 13
+			case "Microsoft.Authorization/permissions/read": // for preflight only
+				if code, said := registerWith(t, slices.Delete(slices.Clone(role.Actions), i, i+1)); code != 0 {
+					t.Errorf("exit code %d, want 0: %s", code, said)
+				}
+				return
 			}
 			code, said := registerWith(t, slices.Delete(slices.Clone(role.Actions), i, i+1))
 			if code != want || !strings.Contains(strings.ToLower(said), strings.ToLower("lacks the action "+action+" ")) {

@@ -28,6 +28,7 @@ type endpoints struct {
 	ClientSecretFile      string `json:"clientSecretFile"`
 	ClientCertificateFile string `json:"clientCertificateFile,omitempty"`
 	CAFile                string `json:"caFile"`
+	CloudManifestFile     string `json:"cloudManifestFile"`
 	Control               string `json:"control"`
 }
 
@@ -73,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			&cli.BoolFlag{Name: "client-certificate", Usage: "make a client certificate as well and name its file in the line"},
 		},
 		Action:   serve,
-		Commands: []*cli.Command{ctlCommand(), tokenCommand(), browseCommand()},
+		Commands: []*cli.Command{ctlCommand(), tokenCommand(), browseCommand(), azCommand()},
 	}
 	err := app.RunContext(ctx, args)
 	if err == nil {
@@ -107,7 +108,7 @@ func serve(c *cli.Context) error {
 		return err
 	}
 
-	out := endpoints{ClientSecretFile: filepath.Join(dir, "client-secret"), CAFile: filepath.Join(dir, "ca.pem")}
+	out := endpoints{ClientSecretFile: filepath.Join(dir, "client-secret"), CAFile: filepath.Join(dir, "ca.pem"), CloudManifestFile: filepath.Join(dir, "cloud-manifest.json")}
 	client := azuretest.Client{Secret: rand.Text(), NotActions: c.StringSlice("not-action")}
 	if file := c.String("role-file"); file != "" {
 		if client.Actions, err = readRole(file); err != nil {
@@ -131,6 +132,8 @@ func serve(c *cli.Context) error {
 	}
 	defer srv.Close()
 	files[out.CAFile] = srv.CAPEM
+	// As the official Initialize-AzEnvironment -CloudManifestFilePath takes it.
+	files[out.CloudManifestFile] = []byte(`{"Signature":"","DeploymentData":{"CustomEnvironmentEndpoints":{"CustomCloudARMEndpoint":"` + srv.URL + "/\"}}}\n")
 	for name, data := range files {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
 			return fault.New(fault.Medium, "write %q: %w", name, err)

@@ -28,7 +28,11 @@ const tokenCacheName = "azs-relay"
 // authority, tenant or application, is no account: the person signs in again.
 func readAccount(o Options, authority string) azidentity.AuthenticationRecord {
 	var r azidentity.AuthenticationRecord
-	raw, err := os.ReadFile(o.AccountFile)
+	file, err := accountFile()
+	if err != nil {
+		return r
+	}
+	raw, err := os.ReadFile(file)
 	if err != nil || json.Unmarshal(raw, &r) != nil ||
 		!strings.EqualFold(strings.TrimRight(r.Authority, "/"), strings.TrimRight(authority, "/")) ||
 		guid.MatchString(o.Tenant) && !strings.EqualFold(r.TenantID, o.Tenant) ||
@@ -40,7 +44,7 @@ func readAccount(o Options, authority string) azidentity.AuthenticationRecord {
 
 // keepAccount signs in and writes the account file, unless there is an account
 // already.
-func keepAccount(ctx context.Context, o Options, cred azcore.TokenCredential, known azidentity.AuthenticationRecord, scope string) error {
+func keepAccount(ctx context.Context, cred azcore.TokenCredential, known azidentity.AuthenticationRecord, scope string) error {
 	a, ok := cred.(interface {
 		Authenticate(context.Context, *policy.TokenRequestOptions) (azidentity.AuthenticationRecord, error)
 	})
@@ -55,28 +59,28 @@ func keepAccount(ctx context.Context, o Options, cred azcore.TokenCredential, kn
 	if err != nil {
 		return fault.New(fault.Unexpected, "the account cannot be written down: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(o.AccountFile), 0o700); err != nil {
+	file, err := accountFile()
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(file), 0o700)
+	}
+	if err != nil {
 		return fault.New(fault.Medium, "the account cannot be remembered: %w", err)
 	}
-	if err := os.WriteFile(o.AccountFile, append(raw, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(file, append(raw, '\n'), 0o600); err != nil {
 		return fault.New(fault.Medium, "the account cannot be remembered: %w", err)
 	}
 	return nil
 }
 
-// Logout removes our token cache and the account file and returns the files that
-// it removed. Other programs' sign-ins, such as that of the Azure CLI, stay.
-func Logout(accountFile string) ([]string, error) {
-	dir, err := tokenCacheDir()
+// Logout removes our token cache and the account beside it and returns the files
+// that it removed. Other programs' sign-ins, such as that of the Azure CLI, stay.
+func Logout() ([]string, error) {
+	account, err := accountFile()
 	if err != nil {
 		return nil, fault.New(fault.Medium, "the folder of the token cache is unknown: %w", err)
 	}
-	files := []string{accountFile}
-	for _, name := range []string{tokenCacheName, tokenCacheName + ".cae"} {
-		files = append(files, filepath.Join(dir, ".IdentityService", name))
-	}
 	var gone []string
-	for _, f := range files {
+	for _, f := range []string{account, filepath.Join(filepath.Dir(account), tokenCacheName), filepath.Join(filepath.Dir(account), tokenCacheName+".cae")} {
 		switch err := os.Remove(f); {
 		case err == nil:
 			gone = append(gone, f)
@@ -85,6 +89,11 @@ func Logout(accountFile string) ([]string, error) {
 		}
 	}
 	return gone, nil
+}
+
+func accountFile() (string, error) {
+	dir, err := tokenCacheDir()
+	return filepath.Join(dir, ".IdentityService", tokenCacheName+".account.json"), err
 }
 
 // tokenCacheDir is where azidentity/cache puts its files: see its cache_linux.go

@@ -41,11 +41,10 @@ type Options struct {
 	DeviceCode                func(message string) // shows where to type which code
 
 	// TokenCache keeps what signing in gave for the next run, encrypted by the
-	// system; AccountFile is then where the account of a person is remembered.
-	TokenCache  bool
-	AccountFile string
-	opened      azidentity.Cache
-	account     azidentity.AuthenticationRecord
+	// system, and the account of a person beside it.
+	TokenCache bool
+	opened     azidentity.Cache
+	account    azidentity.AuthenticationRecord
 
 	APIVersion string // of registrations; RegistrationsVersion when ""
 
@@ -176,9 +175,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		if o.opened, err = openTokenCache(); err != nil {
 			return nil, err
 		}
-		if o.AccountFile != "" {
-			o.account = readAccount(o, target.Authority)
-		}
+		o.account = readAccount(o, target.Authority)
 	}
 	inner, err := method.make(o, theirs, custom)
 	if err != nil {
@@ -189,8 +186,8 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		return nil, fault.New(fault.Usage, "--auth %s: %s", method.name, scrub(err.Error(), o.ClientSecret.Reveal()))
 	}
 	cred := &credential{inner, method.name, hostOf(target.Authority), o.ClientSecret}
-	if o.TokenCache && o.AccountFile != "" {
-		if err := keepAccount(ctx, o, inner, o.account, target.scope()); err != nil {
+	if o.TokenCache {
+		if err := keepAccount(ctx, inner, o.account, target.scope()); err != nil {
 			var f *fault.Error
 			if errors.As(err, &f) {
 				return nil, err

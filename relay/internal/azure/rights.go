@@ -46,7 +46,7 @@ var rights = []right{
 	{"Microsoft.AzureStack/registrations/write", []string{"register"}, ""},
 	{"Microsoft.AzureStack/registrations/getActivationKey/action", []string{"register", "key"}, ""},
 	{"Microsoft.AzureStack/registrations/delete", []string{"unregister"}, ""},
-	{"Microsoft.Authorization/locks/read", []string{"unregister", "move"}, ""},
+	{"Microsoft.Authorization/locks/read", []string{"unregister", "move", "list"}, ""},
 	{"Microsoft.Authorization/locks/write", []string{"register", "move"}, ""},
 	{"Microsoft.Authorization/locks/delete", []string{"unregister", "move"}, ""},
 	{"Microsoft.Authorization/permissions/read", []string{"register", "unregister", "move"}, spareCheck},
