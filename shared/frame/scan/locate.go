@@ -326,11 +326,14 @@ func (f *front) search(u, v, dx, dy, reach float64) (bx, by, best float64) {
 // peak returns where the parabola through three values has its top, −1 to 1.
 func peak(s [3]float64) float64 {
 	bend := 2*s[1] - s[0] - s[2]
-	if bend <= 1e-9 {
-		if s[2] > s[0] {
+	if bend < 1e-3 { // level, as within the modules of a flat picture, or no top
+		switch slope := s[2] - s[0]; {
+		case slope > 1e-2:
 			return 1
+		case slope < -1e-2:
+			return -1
 		}
-		return -1
+		return 0
 	}
 	return max(-1, min(1, (s[2]-s[0])/(2*bend)))
 }

@@ -16,8 +16,8 @@ type modules struct {
 // surroundings are the radiuses, in modules, of the squares whose mean divides
 // dark from light: small ones follow the light, in large ones it matters less how
 // many of the modules happen to be dark, which decides between two codes that were
-// exposed half and half.
-var surroundings = [...]int{6, 16}
+// exposed half and half. The third time nothing is learnt.
+var surroundings = [...]int{6, 16, 6}
 
 // read samples the grid at the middle of every module.
 func (f *front) read() {

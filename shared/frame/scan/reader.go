@@ -224,11 +224,16 @@ func (r *Reader) try(t triple) bool {
 		f.align()
 		f.read()
 		for i, radius := range surroundings {
-			if i > 0 && r.mode == OnePass {
+			// A small symbol has few modules to learn from, and takes little time.
+			if i > 0 && r.mode == OnePass && version >= 7 {
 				break
 			}
 			f.modules.even(radius, f.light)
-			f.modules.learn()
+			if i < 2 {
+				f.modules.learn()
+			} else {
+				f.modules.soft = append(f.modules.soft[:0], f.modules.level...)
+			}
 			if r.decode() || r.repairer.repair(&f.modules, r.mode != OnePass) && r.decode() {
 				return true
 			}
