@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -407,27 +409,31 @@ func callsOf(out *outside, from int) (reads, writes int) {
 	return reads, writes
 }
 
-// CallsPerVerb is the table in docs/AZURE.md: as few calls as the work needs. A
-// call more, or one fewer, has to be written there.
+// The table in docs/AZURE.md: as few calls as the work needs. A call more, or one
+// fewer, has to be written there.
 func TestCallsPerVerb(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "AZURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	other := azuretest.WithGroup(azuretest.Group{Name: "stamps"})
 	for _, tt := range []struct {
 		verb          string
 		do            func(*testing.T, *outside)
 		reads, writes int
 	}{
-		{"register", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.request(t, spec(1), nil), Order{}) }, 5, 3},
-		{"unregister BUNDLE", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.removal(t, 9, nil), Order{}) }, 4, 2},
-		{"unregister --cloud-id", func(t *testing.T, out *outside) {
+		{"`register`", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.request(t, spec(1), nil), Order{}) }, 5, 3},
+		{"`unregister BUNDLE`, found where it is expected", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.removal(t, 9, nil), Order{}) }, 4, 2},
+		{"`unregister --cloud-id` or `--token-file`", func(t *testing.T, out *outside) {
 			if err := out.force(Selection{CloudID: officialtest.CloudID(9)}); err != nil {
 				t.Fatal(err)
 			}
 		}, 4, 2},
-		{"renew", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.renewal(t, 9, nil), Order{}) }, 7, 5},
-		{"renew --in-place", func(t *testing.T, out *outside) {
+		{"`register` of a renewal", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.renewal(t, 9, nil), Order{}) }, 7, 5},
+		{"`register --in-place` of a renewal", func(t *testing.T, out *outside) {
 			out.mustHandle(t, out.agent.renewal(t, 9, nil), Order{InPlace: true})
 		}, 5, 3},
-		{"move", func(t *testing.T, out *outside) {
+		{"`move`", func(t *testing.T, out *outside) {
 			o := Order{Subscription: out.azure.Subscription, Name: "AzureStack-" + officialtest.CloudID(9)}
 			j, err := out.Move(o, Target{Group: "stamps"})
 			if err == nil {
@@ -437,7 +443,7 @@ func TestCallsPerVerb(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, 6, 5}, // Azure's answers to the two long calls are asked for once each, at the least
-		{"key", func(t *testing.T, out *outside) {
+		{"`key`", func(t *testing.T, out *outside) {
 			id, err := azure.ParseRegistrationID(out.azure.State().Registrations[0].ID)
 			if err == nil {
 				_, err = out.PlainKey(t.Context(), id)
@@ -450,6 +456,9 @@ func TestCallsPerVerb(t *testing.T) {
 		t.Run(tt.verb, func(t *testing.T) {
 			out := newOutside(t, other)
 			out.mustHandle(t, out.agent.request(t, spec(9), nil), Order{}) // group and an old registration are there
+			if row := fmt.Sprintf("| %s | %d | %d |", tt.verb, tt.reads, tt.writes); !strings.Contains(string(doc), row) {
+				t.Errorf("docs/AZURE.md has no row %s", row)
+			}
 			from := len(out.azure.Requests())
 			tt.do(t, out)
 			if reads, writes := callsOf(out, from); reads != tt.reads || writes != tt.writes {
