@@ -205,7 +205,8 @@ func (s *scanning) wanted() []frame.Status {
 	return out
 }
 
-// complete reports whether every bundle of this run can be joined, and one is.
+// complete reports whether every bundle of which a frame was seen in this run can
+// be joined, and there is one.
 func (s *scanning) complete() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,9 +215,29 @@ func (s *scanning) complete() bool {
 		if s.touched[st.ID] && !st.Done {
 			return false
 		}
-		done = done || st.Done
+		done = done || s.touched[st.ID]
 	}
 	return done
+}
+
+// done are the bundles that can be joined: those of this run, or, when it
+// completed none, those of earlier ones.
+func (s *scanning) done() []frame.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var now, before []frame.Status
+	for _, st := range s.wanted() {
+		switch {
+		case st.Done && s.touched[st.ID]:
+			now = append(now, st)
+		case st.Done:
+			before = append(before, st)
+		}
+	}
+	if len(now) > 0 {
+		return now
+	}
+	return before
 }
 
 // show renews the status line and says what may help when nothing arrives.
@@ -480,6 +501,9 @@ func (p *pageScanner) View() camera.View {
 	}
 	done := 0
 	for _, st := range p.s.wanted() {
+		if st.Done && !p.s.touched[st.ID] {
+			continue // of an earlier run, and not meant now
+		}
 		missing := st.Missing
 		if missing == nil {
 			missing = []int{}
@@ -509,18 +533,10 @@ func (p *pageScanner) Choose(id string) error {
 // pick says which of the complete bundles is meant: the only one, or the one
 // that the operator chooses.
 func (s *scanning) pick(again string) (frame.ID, error) {
-	s.mu.Lock()
-	all := s.wanted()
-	s.mu.Unlock()
-	var done []frame.Status
-	for _, st := range all {
-		if st.Done {
-			done = append(done, st)
-		}
-	}
+	done := s.done()
 	switch {
 	case len(done) == 0:
-		return frame.ID{}, s.nothingYet(all, again)
+		return frame.ID{}, s.nothingYet(again)
 	case len(done) == 1:
 		return done[0].ID, nil
 	}
@@ -548,13 +564,13 @@ func (s *scanning) pick(again string) (frame.ID, error) {
 }
 
 // nothingYet says what is missing and how to go on.
-func (s *scanning) nothingYet(all []frame.Status, again string) error {
-	var have []string
-	for _, st := range all {
-		have = append(have, progress(st))
-	}
+func (s *scanning) nothingYet(again string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var have []string
+	for _, st := range s.wanted() {
+		have = append(have, progress(st))
+	}
 	switch {
 	case len(have) == 0 && s.meter.Foreign > 0:
 		return fault.New(fault.NothingYet, "no frame of bundle %s arrived, %d of other bundles did", s.only, s.meter.Foreign).Hint("%s -", again)

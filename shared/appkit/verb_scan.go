@@ -239,10 +239,10 @@ func (e *Env) Scanned(ctx context.Context, c *cli.Context, args []string) ([]str
 			sources = append(sources, w)
 		}
 	}
-	if !s.complete() { // else it was scanned for a run that did not end well
-		if err := s.read(ctx, sources, "", browse); err != nil {
-			return nil, err
-		}
+	if done := s.done(); len(done) > 0 { // scanned for a run that did not end well
+		e.Console.Say("nothing is scanned now: bundle %s is complete; %s scan --fresh forgets it", done[0].ID, e.Program)
+	} else if err := s.read(ctx, sources, "", browse); err != nil {
+		return nil, err
 	}
 	id, err := s.pick(e.Program + " " + c.Command.Name + " --scan")
 	if err != nil {
