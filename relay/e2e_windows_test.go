@@ -1,5 +1,11 @@
 package main_test
 
-import "github.com/rogpeppe/go-internal/testscript"
+import (
+	"os/exec"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
 
 func mkfifo(ts *testscript.TestScript, _ []string) { ts.Fatalf("Windows has no FIFO in a folder") }
+
+func maxRSS(*exec.Cmd) float64 { return 0 }
