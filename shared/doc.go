@@ -22,6 +22,7 @@
 //	ledger                 what happened to every trip: a hash-chained journal and the kept bundles
 //	ledger/ledgertest      the promises that every store of a ledger is held to
 //	frame                  a bundle as QR texts: any K of N frames are enough
+//	frame/render           frames as codes: in a terminal, as pictures, on a page, on paper
 //	frame/page             the browser page that has the camera
 //	console                data, talk and secrets on the terminal, kept apart
 //	appkit                 the frame of both programs, and the commands that both have

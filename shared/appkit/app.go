@@ -67,6 +67,8 @@ type Env struct {
 	where  string                          // the shared state as the operator named it
 
 	scan *scannedBundle // what --scan read in this run, or nil
+
+	after func(ctx context.Context) error // runs when the verb is done and has given back what it held
 }
 
 // Main runs the verb that args name (the words behind the program's name) and
@@ -264,7 +266,10 @@ func Run(f func(ctx context.Context, env *Env, c *cli.Context) error) cli.Action
 		if err != nil {
 			return err
 		}
-		return f(c.Context, env, c)
+		if err := f(c.Context, env, c); err != nil || env.after == nil {
+			return err
+		}
+		return env.after(c.Context)
 	}
 }
 

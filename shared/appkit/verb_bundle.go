@@ -79,18 +79,8 @@ func (c *cover) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%s %s\n", c.Kind, c.Bundle)
 	row("standing", c.Standing)
-	row("from", c.From)
-	row("to", c.To)
-	row("pair", c.Pair)
-	row("number", c.Seq)
-	row("answers", c.Re)
-	row("created", c.Created+"  (by the sender's clock)")
-	row("expires", c.Expires+"  (by the requesting side's clock)")
-	row("sealed", fmt.Sprintf("%d bytes, SHA-256 %s", c.Size, c.SHA256))
-	row("digest", c.Digest)
-	row("spellings", fmt.Sprintf("%d bytes as text, %d in wire form", c.Text, c.Wire))
-	for _, s := range c.Signers {
-		row("signed by", s)
+	for _, f := range c.rows() {
+		row(f.Name, f.Value)
 	}
 	if len(c.Inside) > 0 {
 		fmt.Fprintln(w, "inside")
@@ -358,7 +348,7 @@ func runPut(_ context.Context, e *Env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.noteExport(m, b, r.Path); err != nil {
+	if err := e.noteExport("put", m, b, r.Path); err != nil {
 		return err
 	}
 	e.Console.Result("put", map[string]any{"path": r.Path, "size": r.Size, "sha256": r.SHA256, "already": r.Already}, func(w io.Writer) {
@@ -367,9 +357,10 @@ func runPut(_ context.Context, e *Env, c *cli.Context) error {
 	return nil
 }
 
-// noteExport journals that one of our own bundles left on a medium. Somebody
+// noteExport journals that one of our own bundles left on a medium ("put") or as
+// codes ("shown"); of a request that had not left yet, that it has. Somebody
 // else's bundle, or a machine without a state folder, has nothing to note.
-func (e *Env) noteExport(m *bundle.Manifest, b *bundle.Bundle, to string) error {
+func (e *Env) noteExport(event string, m *bundle.Manifest, b *bundle.Bundle, to string) error {
 	view, err := e.Reading()
 	if err != nil || bundle.KeyFingerprint(view.Card.Key) != m.From || m.Kind == bundle.KindPairing {
 		return nil
@@ -379,7 +370,7 @@ func (e *Env) noteExport(m *bundle.Manifest, b *bundle.Bundle, to string) error 
 		return err
 	}
 	defer s.Close()
-	event, trip := "put", ""
+	trip := ""
 	if t, ok := s.Ledger.FindByDigest(b.Digest().String()); ok {
 		trip = t.ID
 		if t.State == ledger.Requested || t.State == ledger.Exported {

@@ -107,15 +107,28 @@ func cardVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "card", Usage: "print the pairing card of this side",
 		Description: "The card holds the public keys and the label, signed by itself. It may travel by any way and holds no secret. " +
-			"Its own twelve words are printed beside it, for a peer that pairs before this side has the peer's card.",
-		Flags:  []cli.Flag{&cli.StringFlag{Name: "out", Usage: "write the card to `FILE` instead of standard output"}},
+			"Its own twelve words are printed beside it, for a peer that pairs before this side has the peer's card. " +
+			"It also crosses as QR codes: in the terminal (--qr), in files, on paper or on a page.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "out", Usage: "write the card to `FILE` instead of standard output"},
+			&cli.BoolFlag{Name: "qr", Usage: "play the codes of the card in the terminal"},
+		}, showFlags()...),
 		Action: Run(runCard),
-	}, Help{Examples: []string{p.Name + " card --out card.azc"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}})
+	}, Help{Examples: []string{p.Name + " card --out card.azc", p.Name + " card --qr", p.Name + " card --pdf card.pdf"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}})
 }
 
-func runCard(_ context.Context, e *Env, c *cli.Context) error {
+func runCard(ctx context.Context, e *Env, c *cli.Context) error {
 	if _, err := Args(c); err != nil {
 		return err
+	}
+	codes, err := readShowing(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("qr") {
+		if err := e.CheckShow(); err != nil {
+			return err
+		}
 	}
 	s, err := e.Reading()
 	if err != nil {
@@ -129,12 +142,20 @@ func runCard(_ context.Context, e *Env, c *cli.Context) error {
 		}
 	}
 	e.Console.Say("card of %s %q, key %s\nwords of the card: %s", s.Card.Role, s.Card.Label, s.Card.Fingerprint(), words)
+	optical := codes.elsewhere() || c.Bool("qr")
+	if optical {
+		if err := e.show(ctx, s.Card.Bundle, "CARD", codes); err != nil {
+			return err
+		}
+	}
 	if e.Console.JSON() || out != "" {
 		e.Console.Result("card", map[string]any{"role": s.Card.Role, "label": s.Card.Label, "key": s.Card.Fingerprint(), "recipients": s.Card.Recipients,
 			"words": words.String(), "card": string(text), "file": out}, func(w io.Writer) { fmt.Fprintln(w, out) })
 		return nil
 	}
-	e.Console.Data(text)
+	if !optical {
+		e.Console.Data(text)
+	}
 	return nil
 }
 

@@ -47,7 +47,7 @@ type Advice struct {
 func CommonVerbs(p Program, side Side) []*cli.Command {
 	return []*cli.Command{
 		initVerb(p), cardVerb(p), wordsVerb(p), pairVerb(p),
-		inspectVerb(p), verifyVerb(p), putVerb(p), takeVerb(p, side), scanVerb(p, side),
+		inspectVerb(p), verifyVerb(p), putVerb(p), takeVerb(p, side), showVerb(p), scanVerb(p, side),
 		statusVerb(p, side), nextVerb(p, side), logVerb(p),
 	}
 }

@@ -34,6 +34,11 @@ var acceptClock = &cli.BoolFlag{Name: "accept-clock", Usage: "the clock went bac
 
 // open opens the state folder for writing and unlocks the identity.
 func open(ctx context.Context, e *appkit.Env, c *cli.Context) (*appkit.Station, *flow.Agent, error) {
+	if c.Bool("show") {
+		if err := e.CheckShow(); err != nil {
+			return nil, nil, err
+		}
+	}
 	s, err := e.Station()
 	if err != nil {
 		return nil, nil, err

@@ -36,6 +36,7 @@ func tokenVerb(p appkit.Program) *cli.Command {
 			p.Name + ` token --pep 192.0.2.1,192.0.2.2 --pep-user 'AZURESTACK\CloudAdmin' --billing-model Capacity --agreement-number 1234567 --put /media/stick`,
 			p.Name + " token --token-file RegistrationToken.txt --expect-subscription 11111111-2222-3333-4444-555555555555 --put /media/stick",
 			p.Name + " token --token-file RegistrationToken.txt --with-card --out request.azc",
+			p.Name + " token --token-file RegistrationToken.txt --show",
 		},
 		Exit: append([]fault.Kind{fault.Expired}, pepExits...),
 	})
@@ -64,7 +65,7 @@ func requestFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "valid", Usage: "how long the answer is waited for, by this clock", Value: defaultValid},
 		&cli.StringFlag{Name: "out", Usage: "write the request to `FILE`, or to standard output with -"},
 		&cli.StringFlag{Name: "put", Usage: "write the request to the stick or folder `DIR`"},
-		acceptClock,
+		appkit.ShowFlag(), acceptClock,
 	}
 }
 
@@ -133,6 +134,9 @@ func deliver(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent
 	}
 	if err != nil {
 		return fault.New(fault.KindOf(err), "request %s is sealed and kept, but did not leave: %w", r.Trip, err).Hint("azs-agent put %s DIR", s.Path(r.File))
+	}
+	if c.Bool("show") {
+		e.ShowLater(r.Bundle, s.Path(r.File))
 	}
 	result := map[string]any{
 		"trip": r.Trip, "digest": r.Bundle.Digest().String(), "seq": r.Manifest.Seq, "relay": r.Relay, "file": s.Path(r.File), "places": places,

@@ -42,6 +42,7 @@ func registerVerb(p appkit.Program) *cli.Command {
 			&cli.StringFlag{Name: "key-out", Usage: "also write the plain activation key to `FILE`"},
 			&cli.StringFlag{Name: "out", Usage: "write the answer to `FILE`, or to standard output with -"},
 			&cli.StringFlag{Name: "put", Usage: "write the answers to the stick or folder `DIR`"},
+			appkit.ShowFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the exact requests, send none that changes anything"},
 			acceptClock, appkit.ScanFlag(),
 		}, azureFlags()...),
@@ -104,6 +105,11 @@ func runRegister(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 	}
 	if err := checkRegister(c); err != nil {
 		return err
+	}
+	if c.Bool("show") {
+		if err := e.CheckShow(); err != nil {
+			return err
+		}
 	}
 	r := &registering{verb: "register", env: e, c: c, order: flow.Order{
 		Subscription: c.String("subscription"), Name: c.String("name"), Group: c.String("group"), Location: c.String("location"),
@@ -184,10 +190,10 @@ func checkRegister(c *cli.Context) error {
 		return fault.New(fault.Usage, "register needs a request, --scan or --token-file").Hint("azs-relay register REQUEST --subscription SUBSCRIPTION")
 	case plain && c.String("key-out") == "" && !c.Bool("dry-run"):
 		return fault.New(fault.Usage, "a plain token has no agent to seal the answer for, so the key needs a file").Hint("azs-relay register --token-file %s --key-out ActivationKey.txt", c.String("token-file"))
-	case plain && (c.String("out") != "" || c.String("put") != ""):
-		return fault.New(fault.Usage, "a plain token has no agent to seal the answer for: --out and --put need a request")
-	case c.NArg() > 1 && (c.String("out") != "" || c.String("key-out") != "" || c.String("name") != ""):
-		return fault.New(fault.Usage, "--out, --key-out and --name are for one request, %d were given", c.NArg()).Hint("azs-relay register … --put DIR")
+	case plain && (c.String("out") != "" || c.String("put") != "" || c.Bool("show")):
+		return fault.New(fault.Usage, "a plain token has no agent to seal the answer for: --out, --put and --show need a request")
+	case c.NArg() > 1 && (c.String("out") != "" || c.String("key-out") != "" || c.String("name") != "" || c.Bool("show")):
+		return fault.New(fault.Usage, "--out, --show, --key-out and --name are for one request, %d were given", c.NArg()).Hint("azs-relay register … --put DIR")
 	}
 	return nil
 }
@@ -356,6 +362,9 @@ func (r *registering) deliver(out *flow.Outcome, res *result) error {
 	}
 	if err != nil {
 		return fault.New(fault.KindOf(err), "the answer to request %s is sealed and kept, but did not leave: %w", out.Trip, err).Hint("azs-relay put %s DIR", res.File)
+	}
+	if r.c.Bool("show") {
+		r.env.ShowLater(out.Answer, res.File)
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ type Terminal struct {
 	reel       *Reel
 	err        error // why there is no reel at this size
 	place      int   // of the code that is shown
+	shown      bool  // a code was drawn
 	paused     bool
 	escape     int // inside a key's escape sequence: 1 behind ESC, 2 behind ESC [ or ESC O
 }
@@ -120,6 +121,10 @@ func (t *Terminal) Interval() time.Duration {
 	}
 	return time.Second / time.Duration(t.rate)
 }
+
+// Shown reports whether any code was drawn: what a terminal that was too small
+// did not show has not left.
+func (t *Terminal) Shown() bool { return t.shown }
 
 // Keys takes what was typed and returns the bytes to write, if any, and whether
 // the operator is done.
@@ -250,6 +255,7 @@ func (t *Terminal) draw(before string) []byte {
 			t.reel, t.err = nil, err
 			b.WriteString(clear)
 		} else {
+			t.shown = true
 			t.paint(&b, still.Code)
 			t.status(&b, still)
 		}
