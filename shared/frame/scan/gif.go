@@ -9,7 +9,6 @@ import (
 	"image"
 	"image/gif"
 	"io"
-	"os"
 
 	"github.com/azs-courier/azs-courier/shared/fault"
 )
@@ -19,7 +18,7 @@ import (
 // decoded as a GIF of its own and laid on the canvas, so that memory does not
 // grow with their number.
 type animation struct {
-	file    *os.File
+	file    io.Closer
 	in      *bufio.Reader
 	name    string
 	lim     Limits
@@ -34,7 +33,7 @@ type animation struct {
 	err     error
 }
 
-func newGIF(f *os.File, name string, lim Limits) (*animation, error) {
+func newGIF(f io.ReadCloser, name string, lim Limits) (*animation, error) {
 	a := &animation{file: f, in: bufio.NewReaderSize(f, 64<<10), name: name, lim: lim}
 	a.head = make([]byte, 13)
 	if _, err := io.ReadFull(a.in, a.head); err != nil {
