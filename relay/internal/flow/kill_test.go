@@ -96,6 +96,13 @@ func child(verb, base string) error {
 		}
 		_, err = (&outside{Relay: r}).register(raw, Order{})
 		return err
+	case "handle":
+		raw, err := read(requestName)
+		if err != nil {
+			return err
+		}
+		_, err = (&outside{Relay: r}).handle(raw, Order{})
+		return err
 	case "close":
 		raw, err := read(receiptName)
 		if err != nil {
@@ -293,5 +300,100 @@ func TestCloseKilledAtEveryBoundary(t *testing.T) {
 			t.Errorf("killed at %s: %s, %v", at, trip.State, err)
 		}
 		wantWholeJournal(t, filepath.Join(again, "relay"), ledger.Relay)
+	}
+}
+
+// Threat: the relay is killed anywhere in a removal or a renewal, also between the
+// deletion and the line that tells it, or while the registration has no lock. Run
+// again, it ends as if it had not been killed: nothing is deleted twice or left
+// behind, and there is one answer.
+func TestRemovalAndRenewalKilledAtEveryBoundary(t *testing.T) {
+	for name, request := range map[string]func(*farAgent, uint64) []byte{
+		bundle.Unregister: func(far *farAgent, seed uint64) []byte { return far.removal(t, seed, nil) },
+		bundle.Renew:      func(far *farAgent, seed uint64) []byte { return far.renewal(t, seed, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, base := prepared(t)
+			out.mustRegister(t, out.agent.request(t, spec(1000), nil)) // makes the group
+			if err := out.Ledger.Close(); err != nil {
+				t.Fatal(err)
+			}
+			keptBefore := 0
+			for n := 1; ; n++ {
+				again, seed := copyOf(t, base), uint64(n)
+				g, err := azure.ParseSubscriptionID(out.azure.Subscription)
+				if err != nil {
+					t.Fatal(err)
+				}
+				group, _ := g.Group("azurestack")
+				id, err := group.Registration("AzureStack-" + officialtest.CloudID(seed))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := out.Azure.PutRegistration(t.Context(), id, secret.New(officialtest.Token(spec(seed)))); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := out.Azure.PutLock(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+				raw := request(out.agent, seed)
+				mustWrite(t, again, requestName, raw)
+				at := killAt(t, n, "handle", again)
+				if at == "" {
+					if n-1 < 6*5+9 { // six lines of 5 boundaries at least, and a new file of 9
+						t.Errorf("killed at %d boundaries only", n-1)
+					}
+					t.Logf("%s was killed at %d boundaries", name, n-1)
+					break
+				}
+				before := keptAnswers(t, again)
+				keptBefore += len(before)
+				r := mustOpen(t, again)
+				o, err := r.handle(raw, Order{})
+				if err != nil {
+					t.Fatalf("killed at %s: %v", at, err)
+				}
+				if len(before) == 2 && !bytes.Contains(bytes.Join(before, nil), o.Answer.Text()) {
+					t.Errorf("killed at %s: the answer that was kept is not the one that is given", at)
+				}
+				more, err := r.handle(raw, Order{})
+				if err != nil || !more.Again || !bytes.Equal(more.Answer.Text(), o.Answer.Text()) {
+					t.Errorf("killed at %s: the third run gives another answer, %v", at, err)
+				}
+				found, locked := 0, 0
+				st := out.azure.State()
+				for _, reg := range st.Registrations {
+					if strings.EqualFold(reg.CloudID, officialtest.CloudID(seed)) {
+						found++
+					}
+				}
+				for _, lock := range st.Locks {
+					if strings.Contains(strings.ToLower(lock.ID), officialtest.CloudID(seed)) {
+						locked++
+					}
+				}
+				want := 0
+				if name == bundle.Renew {
+					want = 1
+				}
+				deletions := 0
+				for _, q := range out.azure.Requests() {
+					if q.Method == "DELETE" && strings.EqualFold(q.Path, id.String()) && q.Status == 200 {
+						deletions++
+					}
+				}
+				if found != want || locked != want || deletions != 1 {
+					t.Errorf("killed at %s: %d registrations, %d locks, %d deletions", at, found, locked, deletions)
+				}
+				if o.Removed != id.String() && more.Removed != id.String() {
+					t.Errorf("killed at %s: it is forgotten what was removed: %q", at, o.Removed)
+				}
+				wantWholeJournal(t, filepath.Join(again, "relay"), ledger.Relay)
+				noTemp(t, filepath.Join(again, "relay"))
+			}
+			if keptBefore == 0 {
+				t.Error("no kill came after the answer was kept")
+			}
+		})
 	}
 }
