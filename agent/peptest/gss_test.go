@@ -400,8 +400,8 @@ func TestClientOnAnIndependentServerThatDropsIdleConnections(t *testing.T) {
 	if err := session.Close(ctx); err != nil {
 		t.Error(err)
 	}
-	if got := s.end(t); got.Logins != 3 || got.Shells != 0 || len(got.Ran) != 1 {
-		t.Errorf("%+v, want 3 logins, no shell left, one command", got)
+	if got := s.end(t); got.Logins < 3 || got.Shells != 0 || len(got.Ran) != 1 {
+		t.Errorf("%+v, want three logins or, on a very slow machine, more, no shell left, one command", got)
 	}
 }
 
