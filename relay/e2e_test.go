@@ -35,6 +35,8 @@ import (
 //	azure [flags]               start azuretest; sets the AZS_… variables, SUB and CONTROL
 //	stamp [flags]               start peptest; sets AZS_PEP, AZS_PEP_USER, AZS_PEP_PASSWORD_FILE,
 //	                            CLOUDID, PEPCONTROL, and PEPTEST_CONTROL for peptest ctl
+//	postgres                    start PostgreSQL with an empty database that AZS_RELAY_STATE names; where
+//	                            none is installed, the condition [postgres] is false
 //	activating N                wait until N activations were begun on the stamp
 //	stations AGENT…             make the relay "relay-one" in $WORK/relay and the
 //	                            agents in $WORK/AGENT, pair each with the relay, and
@@ -66,6 +68,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("..", "testdata", "script"),
 		RequireUniqueNames: true,
+		Condition:          condition,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			if err := os.Mkdir(filepath.Join(env.WorkDir, "secret"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -77,7 +80,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"azure": positive(azure), "stamp": positive(stamp), "activating": positive(activating), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
+			"azure": positive(azure), "postgres": positive(postgres), "stamp": positive(stamp), "activating": positive(activating), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "cut": positive(cut), "wedge": positive(wedge), "pictures": positive(pictures), "alter": positive(alter),
 			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "forge": positive(forge),
 		},

@@ -212,3 +212,9 @@ func (s *Server) Authenticate(rule string) error {
 	}
 	return s.Restart()
 }
+
+// Installed reports whether there is a PostgreSQL to start.
+func Installed() bool {
+	_, err := binaries()
+	return err == nil
+}
