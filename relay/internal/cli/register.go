@@ -273,6 +273,11 @@ func (r *registering) one(ctx context.Context, w work) (res result, err error) {
 		}
 		return res, err
 	}
+	ctx, release, err := r.relay.Claim(ctx, w.Job)
+	if err != nil {
+		return res, err
+	}
+	defer release(&err)
 	out, err := r.relay.Done(w.Job, r.order)
 	if err != nil {
 		return res, err

@@ -153,30 +153,48 @@ func (r *Relay) Run(ctx context.Context, p *Plan) (*Outcome, error) {
 	return nil, err
 }
 
-// Handle does everything for a job: it gives an earlier answer again, or plans,
-// asks approve (nil is yes) and runs. Many jobs may be handled at once through
-// one relay, with one ledger and one client, and by several hosts that share
-// their state: trip and stamp are claimed first, and what another host did
-// meanwhile is taken up.
-func (r *Relay) Handle(ctx context.Context, j *Job, o Order, approve func(*Plan) error) (*Outcome, error) {
+// Claim makes this run the only one at work on a job's trip and stamp, of all
+// goroutines and of all hosts that share the state, and takes up what another one
+// did meanwhile. The work is done under the context that it returns; release is
+// called with its error, which becomes the reason when the claim was lost.
+func (r *Relay) Claim(ctx context.Context, j *Job) (held context.Context, release func(*error), err error) {
 	keys := []string{"trip " + j.Trip}
 	if j.Ask.CloudID != "" {
 		keys = append(keys, "stamp "+strings.ToLower(j.Ask.CloudID))
 	}
-	ctx, release, err := r.Ledger.Claim(ctx, keys...)
+	held, free, err := r.Ledger.Claim(ctx, keys...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer release()
 	if t, ok := r.Ledger.Trip(j.Trip); ok {
 		j.Known = t
 	}
 	if j.Manifest != nil {
-		if err := r.current(j); err != nil {
-			return nil, err
-		}
+		err = r.current(j)
 	}
-	out, err := r.Done(j, o)
+	if err != nil {
+		free()
+		return nil, nil, err
+	}
+	return held, func(err *error) {
+		if *err != nil && held.Err() != nil && ctx.Err() == nil {
+			*err = context.Cause(held)
+		}
+		free()
+	}, nil
+}
+
+// Handle does everything for a job: it gives an earlier answer again, or plans,
+// asks approve (nil is yes) and runs. Many jobs may be handled at once through
+// one relay, with one ledger and one client, and by several hosts that share
+// their state.
+func (r *Relay) Handle(ctx context.Context, j *Job, o Order, approve func(*Plan) error) (out *Outcome, err error) {
+	ctx, release, err := r.Claim(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	defer release(&err)
+	out, err = r.Done(j, o)
 	if err != nil {
 		return nil, err
 	}
