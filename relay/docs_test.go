@@ -98,3 +98,69 @@ func newRelay(t testing.TB, srv *azuretest.Server) func(verb ...string) []string
 		"--auth", "client-secret", "--tenant", srv.Tenant, "--client-id", srv.ClientID, "--client-secret-file", file("client-secret", srv.ClientSecret)}
 	return func(verb ...string) []string { return append(verb, flags...) }
 }
+
+// TestFaultsOfTheDocument: every test that the table of known faults names is
+// there, and names the fault's number or holds it by its own name.
+func TestFaultsOfTheDocument(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "AZURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code []byte
+	for _, pattern := range []string{"*_test.go", "internal/*/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			raw, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code = append(code, raw...)
+		}
+	}
+	_, table, _ := strings.Cut(string(doc), "## Known faults of the official flow")
+	table, _, _ = strings.Cut(table, "\n## ")
+	rows := regexp.MustCompile(`(?m)^\| (\d+) \|.*\| ([^|]*) \|$`).FindAllStringSubmatch(table, -1)
+	if len(rows) < 20 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, row := range rows {
+		names := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[2], -1)
+		if len(names) == 0 {
+			t.Errorf("fault %s names no test", row[1])
+		}
+		quoted := false
+		for _, n := range names {
+			if strings.HasPrefix(n[1], "Test") {
+				at := bytes.Index(code, []byte("func "+n[1]+"("))
+				if at < 0 {
+					t.Errorf("fault %s: there is no %s", row[1], n[1])
+					continue
+				}
+				// The comment over a test and the test itself.
+				from := bytes.LastIndex(code[:at], []byte("\n}\n"))
+				end := bytes.Index(code[at:], []byte("\n}\n"))
+				quoted = quoted || quotes(code[max(0, from):at+end], row[1])
+				continue
+			}
+			script, err := os.ReadFile(filepath.Join("..", "testdata", "script", n[1]+".txtar"))
+			if err != nil {
+				t.Errorf("fault %s: %v", row[1], err)
+			}
+			quoted = quoted || quotes(script, row[1])
+		}
+		if !quoted {
+			t.Errorf("no test of fault %s quotes its number", row[1])
+		}
+	}
+}
+
+// quotes reports whether a text names a fault: "fault 18", "faults 11 and 40",
+// "faults 32, 34 and 39".
+func quotes(text []byte, number string) bool {
+	plain := regexp.MustCompile(`\s*\n\s*(//|#)?\s*`).ReplaceAll(text, []byte(" "))
+	return regexp.MustCompile(`(?i)faults? ((\d+, )*\d+ and |(\d+, )*)`+number+`\b`).Match(plain) ||
+		regexp.MustCompile(`(?i)faults? (\d+, )*`+number+`( and \d+)?\b`).Match(plain)
+}

@@ -271,7 +271,7 @@ func TestDryRunAsksForNothingAndNamesTheSameRequests(t *testing.T) {
 }
 
 // Every answer of the table that is injected at every call ends at once, with
-// its kind, when it is permanent.
+// its kind, when it is permanent: fault 21 of the official flow asks again.
 func TestPermanentRefusalsAreNotRetried(t *testing.T) {
 	codes := map[string]fault.Kind{
 		"AuthorizationFailed": fault.Permanent, "LinkedAuthorizationFailed": fault.Permanent, "RequestDisallowedByPolicy": fault.Permanent,
@@ -597,6 +597,7 @@ func TestMissingRightsAreNamed(t *testing.T) {
 	}
 }
 
+// Fault 26 of the official flow: a deletion is reported that was not done.
 func TestDeletionThatDidNotHappen(t *testing.T) {
 	s := newSite(t, azuretest.WithRegistration(azuretest.Registration{Name: "stamp", CloudID: officialtest.CloudID(1)}))
 	c, id := s.connect(t), s.id(t, "azurestack", "stamp")
@@ -606,6 +607,7 @@ func TestDeletionThatDidNotHappen(t *testing.T) {
 	}
 }
 
+// Fault 24 of the official flow: locations were compared with their letter case.
 func TestChooseLocation(t *testing.T) {
 	all := []azure.Location{{Name: "chinaeast", DisplayName: "China East"}, {Name: "chinanorth", DisplayName: "China North"}}
 	for want, got := range map[string]string{"": "chinaeast", "ChinaEast": "chinaeast", "china north": "chinanorth"} {

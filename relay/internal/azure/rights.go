@@ -33,7 +33,7 @@ const spareCheck = "the rights are then not checked before the first change"
 // Resource Manager's documented ones: moveResources in the source group and
 // write in the target group.
 var rights = []right{
-	{"Microsoft.Resources/subscriptions/read", []string{"register", "unregister", "move", "key", "list"}, ""},
+	{"Microsoft.Resources/subscriptions/read", []string{"register", "unregister", "move", "list"}, ""},
 	{"Microsoft.Resources/subscriptions/providers/read", []string{"register"}, ""},
 	{"Microsoft.Resources/subscriptions/locations/read", []string{"register"}, "the resource group exists"},
 	{"Microsoft.Resources/subscriptions/resourceGroups/read", []string{"register", "move"}, ""},
@@ -42,7 +42,7 @@ var rights = []right{
 	{"Microsoft.Resources/subscriptions/resourceGroups/validateMoveResources/action", []string{"move"}, ""},
 	{"Microsoft.Resources/subscriptions/resourceGroups/moveResources/action", []string{"move"}, ""},
 	{"Microsoft.AzureStack/register/action", []string{"register"}, "the provider is registered"},
-	{"Microsoft.AzureStack/registrations/read", []string{"register", "unregister", "move", "key", "list"}, ""},
+	{"Microsoft.AzureStack/registrations/read", []string{"register", "unregister", "move", "list"}, ""},
 	{"Microsoft.AzureStack/registrations/write", []string{"register"}, ""},
 	{"Microsoft.AzureStack/registrations/getActivationKey/action", []string{"register", "key"}, ""},
 	{"Microsoft.AzureStack/registrations/delete", []string{"unregister"}, ""},

@@ -28,7 +28,7 @@ func azureFlags() []cli.Flag {
 		&cli.StringFlag{Name: "client-certificate-file", Usage: "PEM or PKCS #12 `FILE` of the client certificate and its key", EnvVars: []string{"AZS_CLIENT_CERTIFICATE_FILE"}},
 		&cli.StringFlag{Name: "client-certificate-password-file", Usage: "`FILE` that holds the password of the PKCS #12 file", EnvVars: []string{"AZS_CLIENT_CERTIFICATE_PASSWORD_FILE"}},
 		&cli.BoolFlag{Name: "token-cache", Usage: "keep the sign-in for the next run, encrypted by the system; see login and logout", EnvVars: []string{"AZS_TOKEN_CACHE"}},
-		&cli.StringFlag{Name: "api-version", Usage: "`VERSION` of the registration calls", Value: azure.RegistrationsVersion, EnvVars: []string{"AZS_API_VERSION"}},
+		&cli.StringFlag{Name: "api-version", Usage: "`VERSION` of the registration calls (default: " + azure.RegistrationsVersion + ", and " + azure.NewestRegistrationsVersion + " when Azure no longer takes that)", EnvVars: []string{"AZS_API_VERSION"}},
 	}
 }
 
