@@ -17,6 +17,9 @@ PLATFORMS := linux/amd64 linux/arm64 windows/amd64 windows/arm64 darwin/amd64 da
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 AGE         := filippo.io/age/cmd/age@v1.3.2
 
+# A test that lacks one of its tools fails here, where `go test` alone skips it.
+REQUIRE := $(foreach t,BIN NPM GSS ZBAR POPPLER QRENCODE FFMPEG CHROMIUM POSTGRES,AZS_REQUIRE_$(t)=1)
+
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
 
@@ -43,7 +46,7 @@ demo: build
 test: tools build standalone unit faults
 
 unit:
-	AZS_REQUIRE_BIN=1 AZS_REQUIRE_NPM=1 AZS_REQUIRE_GSS=1 go test $(PACKAGES)
+	$(REQUIRE) go test $(PACKAGES)
 
 # The same code with its write boundaries made visible: a test kills its own
 # process at every one of them.
@@ -75,7 +78,7 @@ tidy:
 
 # Sizes and times, ours and the peers' in one run.
 bench: build $(CACHE)/bin/age
-	AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./shared/bundle ./shared/ledger ./relay ./agent/internal/pep
+	AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -timeout 60m -run '^$$$$' -bench . -benchtime $(BENCHTIME) ./shared/bundle ./shared/ledger ./shared/frame/... ./agent/internal/pep ./relay/...
 
 fuzz-smoke:
 	@for m in $(MODULES); do (cd $$m; for d in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do \
@@ -89,11 +92,15 @@ $(CACHE)/bin/age:
 	GOBIN=$(CURDIR)/$(CACHE)/bin go install $(AGE)
 
 # What the tests use beside Go: ssh-keygen as the second opinion on signatures,
-# Microsoft's own npm client as the second opinion on the simulated Azure, and
-# gss-ntlmssp as the second opinion on sealing.
+# Microsoft's own npm client as the second opinion on the simulated Azure,
+# gss-ntlmssp as the second opinion on sealing, zbar, zxing-wasm and jsQR on what
+# is drawn, qrencode on what is read, Chromium for the pages, and PostgreSQL for
+# the state that hosts share.
 tools: testdata/npm/node_modules/.installed
 	@need() { command -v "$$1" >/dev/null || missing="$$missing $$2"; }; missing=; \
 	need ssh-keygen openssh-client; need python3 python3; \
+	need zbarimg zbar-tools; need pdftoppm poppler-utils; need qrencode qrencode; need ffmpeg ffmpeg; need chromium chromium; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	ls /usr/lib/*/gssntlmssp/gssntlmssp.so >/dev/null 2>&1 || missing="$$missing gss-ntlmssp"; \
 	/usr/bin/python3 -c 'import gssapi' 2>/dev/null || missing="$$missing python3-gssapi"; \
 	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
