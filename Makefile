@@ -78,7 +78,7 @@ tidy:
 
 # Sizes and times, ours and the peers' in one run.
 bench: build $(CACHE)/bin/age
-	AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -timeout 60m -run '^$$$$' -bench . -benchtime $(BENCHTIME) ./shared/bundle ./shared/ledger ./shared/frame/... ./agent/internal/pep ./relay/...
+	AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -timeout 60m -run '^$$' -bench . -benchtime $(BENCHTIME) ./shared/bundle ./shared/ledger ./shared/frame/... ./agent/internal/pep ./relay/...
 
 fuzz-smoke:
 	@for m in $(MODULES); do (cd $$m; for d in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do \
