@@ -244,7 +244,6 @@ func report(t tally, shots []camera.Shot) string {
 	for i := range shots {
 		of[shots[i].Class]++
 	}
-	w.WriteByte('\n')
 	for _, class := range camera.Classes() {
 		sum := 0
 		var cells []string
@@ -252,7 +251,7 @@ func report(t tally, shots []camera.Shot) string {
 			sum += t.read[class][v]
 			cells = append(cells, fmt.Sprintf("V%d %3d", v, t.read[class][v]))
 		}
-		fmt.Fprintf(&w, "  %-8s %5.1f %%   %s\n", class, 100*float64(sum)/float64(of[class]), strings.Join(cells, "  "))
+		fmt.Fprintf(&w, "%-8s %5.1f %%   %s\n", class, 100*float64(sum)/float64(of[class]), strings.Join(cells, "  "))
 	}
 	return w.String()
 }

@@ -69,6 +69,7 @@ type Reader struct {
 	repairer repairer
 	matrix   [41]*gozxing.BitMatrix // by version
 	codes    []Code
+	seen     bool     // the last look met three finders with timing patterns between them
 	taken    []finder // finders of codes that were read, in the full picture's pixels
 }
 
@@ -85,8 +86,9 @@ const maxShift = 4
 
 // first is the look that reads most pictures; the others are for what it leaves.
 var (
-	first  = look{0, 4, 3, 3}
-	others = [...]look{{0, 2, 2, 6}, {1, 4, 2, 6}, {0, 8, 2, 6}, {2, 4, 2, 6}, {3, 4, 2, 6}}
+	first   = look{0, 4, 3, 3}
+	smaller = look{1, 4, 2, 3}
+	others  = [...]look{{0, 2, 2, 6}, {1, 4, 2, 6}, {0, 8, 2, 6}, {2, 4, 2, 6}, {3, 4, 2, 6}}
 )
 
 // NewReader returns a reader that works as mode says.
@@ -108,6 +110,13 @@ func (r *Reader) Read(l Luma) []Code {
 	r.failing++
 	now := r.last
 	r.look(l, now)
+	if len(r.codes) == 0 && !r.seen && now.shift == 0 {
+		// Nothing that looks like a symbol: the grid of a screen may hide it, and costs
+		// little to leave out.
+		if r.look(l, smaller) {
+			now = smaller
+		}
+	}
 	if r.mode == Thorough || r.mode == All || r.mode == Live && r.failing%liveRetry == 0 {
 		for _, way := range others {
 			if len(r.codes) > 0 && r.mode != All {
@@ -158,6 +167,7 @@ func (r *Reader) look(l Luma, way look) bool {
 		f.findTriples(10)
 	}
 	before := len(r.codes)
+	r.seen = false
 	tried := 0
 	for _, t := range f.triples {
 		if tried++; tried > way.triples || len(r.codes) >= maxCodes {
@@ -221,6 +231,7 @@ func (r *Reader) try(t triple) bool {
 		if version == 0 || !f.suppose(version) || f.timing() < alternating {
 			continue
 		}
+		r.seen = true
 		f.align()
 		f.read()
 		for i, radius := range surroundings {
