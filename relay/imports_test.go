@@ -46,7 +46,7 @@ func TestOnlyTheClientOpensConnections(t *testing.T) {
 	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
 		words := strings.Fields(line)
 		switch room := strings.TrimPrefix(words[0], module+"relay/"); room {
-		case "internal/azure", "azuretest", "cmd/azuretest":
+		case "internal/azure", "azuretest", "cmd/azuretest", "internal/pgstate/pgtest": // the last one runs a server for tests
 			continue
 		}
 		for _, p := range words[1:] {
@@ -61,6 +61,28 @@ func TestOnlyTheClientOpensConnections(t *testing.T) {
 func TestTheUseCasesKnowNoTerminal(t *testing.T) {
 	for _, p := range goList(t, "-deps", "./internal/flow") {
 		if strings.HasPrefix(p, "github.com/urfave/") || strings.HasPrefix(p, module+"relay/internal/cli") || p == module+"shared/console" || p == module+"shared/appkit" {
+			t.Errorf("the use cases link %s", p)
+		}
+	}
+}
+
+// The database is behind the ledger's interface: one room knows it, and the use
+// cases do not.
+func TestOneRoomKnowsTheDatabase(t *testing.T) {
+	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		words := strings.Fields(line)
+		room := strings.TrimPrefix(words[0], module+"relay/")
+		for _, p := range words[1:] {
+			if strings.HasPrefix(p, "github.com/jackc/") && room != "internal/pgstate" && room != "internal/pgstate/pgtest" {
+				t.Errorf("%s imports %s", words[0], p)
+			}
+			if p == module+"relay/internal/pgstate/pgtest" {
+				t.Errorf("%s links the server that is for tests", words[0])
+			}
+		}
+	}
+	for _, p := range goList(t, "-deps", "./internal/flow") {
+		if strings.HasPrefix(p, "github.com/jackc/") || strings.HasPrefix(p, module+"relay/internal/pgstate") {
 			t.Errorf("the use cases link %s", p)
 		}
 	}
