@@ -302,7 +302,7 @@ func (t *Terminal) status(b *strings.Builder, s Still) {
 	_, row := TerminalSize(set.Version())
 	parts := []string{
 		fmt.Sprintf("code %d", s.Index), fmt.Sprintf("any %d of %d", set.K(), set.N()), speed, fmt.Sprintf("V%d", set.Version()), set.ID().String(),
-		"q quit", "- slower", "+ faster", "space pause", "n step", "d denser", "s sparser",
+		"q quit", "-/+ speed", "space pause", "n step", "d/s density",
 	}
 	line := parts[0]
 	for _, p := range parts[1:] {
