@@ -27,7 +27,7 @@ type Point struct{ X, Y float64 }
 // Code is one symbol that was read.
 type Code struct {
 	Text    string   // as the QR's segments spell it
-	Version int      // 1 to 40
+	Version int      // 1 to 40, or 0 when only stock gozxing could read it
 	Corners [4]Point // of the symbol without its quiet zone: top left, top right, bottom right, bottom left as the symbol stands
 }
 
@@ -52,8 +52,14 @@ const (
 // pictures without a code.
 const liveRetry = 6
 
-// maxCodes bounds what [All] reads from one picture.
-const maxCodes = 256
+// What [All] does for one picture is bounded, since somebody may draw finders all
+// over it: the codes, the threes of finders that are measured in one look, and
+// those of them that are read as far as their modules.
+const (
+	maxCodes    = 50
+	maxMeasured = 5000
+	maxRead     = 400
+)
 
 // Reader reads QR codes. It keeps its buffers from picture to picture, and the
 // version and the scale of the last code, so it belongs to one sequence and to one
@@ -69,7 +75,7 @@ type Reader struct {
 	repairer repairer
 	matrix   [41]*gozxing.BitMatrix // by version
 	codes    []Code
-	seen     bool     // the last look met three finders with timing patterns between them
+	grids    int      // that the last look read: threes of finders with timing patterns between them
 	taken    []finder // finders of codes that were read, in the full picture's pixels
 }
 
@@ -100,7 +106,7 @@ func NewReader(mode Mode) *Reader {
 func (r *Reader) Reset() { r.failing, r.version, r.last = 0, 0, first }
 
 // Read returns the codes that it finds in l: one at most, or in the mode [All]
-// up to 256 in no particular order. A picture whose fields do not fit each other
+// up to 50 in no particular order. A picture whose fields do not fit each other
 // has none. The slice is valid until the next Read.
 func (r *Reader) Read(l Luma) []Code {
 	r.codes, r.taken = r.codes[:0], r.taken[:0]
@@ -110,7 +116,7 @@ func (r *Reader) Read(l Luma) []Code {
 	r.failing++
 	now := r.last
 	r.look(l, now)
-	if len(r.codes) == 0 && !r.seen && now.shift == 0 {
+	if len(r.codes) == 0 && r.grids == 0 && now.shift == 0 {
 		// Nothing that looks like a symbol: the grid of a screen may hide it, and costs
 		// little to leave out.
 		if r.look(l, smaller) {
@@ -158,8 +164,8 @@ func (r *Reader) look(l Luma, way look) bool {
 	f.t.set(way.radius)
 	f.findFinders(way.step)
 	if r.mode == All {
-		f.findTriples(150)
-		way.triples = len(f.triples)
+		f.findTriples(3 * maxCodes)
+		way.triples = maxMeasured
 		slices.SortStableFunc(f.triples, func(a, b triple) int {
 			return cmp.Compare(a.cost+a.size/50, b.cost+b.size/50) // the finders of one symbol are near each other
 		})
@@ -167,13 +173,16 @@ func (r *Reader) look(l Luma, way look) bool {
 		f.findTriples(10)
 	}
 	before := len(r.codes)
-	r.seen = false
+	r.grids = 0
 	tried := 0
 	for _, t := range f.triples {
-		if tried++; tried > way.triples || len(r.codes) >= maxCodes {
+		if r.isTaken(t, scale) {
+			continue
+		}
+		if tried++; tried > way.triples || r.grids > maxRead || len(r.codes) >= maxCodes {
 			break
 		}
-		if r.isTaken(t, scale) || !r.try(t) {
+		if !r.try(t) {
 			continue
 		}
 		c := &r.codes[len(r.codes)-1]
@@ -231,7 +240,7 @@ func (r *Reader) try(t triple) bool {
 		if version == 0 || !f.suppose(version) || f.timing() < alternating {
 			continue
 		}
-		r.seen = true
+		r.grids++
 		f.align()
 		f.read()
 		for i, radius := range surroundings {

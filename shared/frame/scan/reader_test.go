@@ -301,3 +301,30 @@ func FuzzRead(f *testing.F) {
 		r.Read(Luma{Pix: pix, W: w, H: len(pix) / w, Stride: w})
 	})
 }
+
+// TestFindersAllOver holds that a picture which is nothing but finders, with timing
+// patterns between them, costs a bounded number of tries.
+func TestFindersAllOver(t *testing.T) {
+	const px, pitch, n = 3, 20, 24
+	side := pitch * n * px
+	l := Luma{Pix: bytes.Repeat([]byte{255}, side*side), W: side, H: side, Stride: side}
+	for y := range side {
+		for x := range side {
+			i, j := x/px%pitch, y/px%pitch
+			ring := max(i-3, 3-i, j-3, 3-j)
+			if ring <= 1 || ring == 3 || i > 7 && j == 6 && i&1 == 0 || j > 7 && i == 6 && j&1 == 0 {
+				l.Pix[y*side+x] = 0
+			}
+		}
+	}
+	r := NewReader(All)
+	if r.look(l, first) {
+		t.Errorf("%+v", r.codes)
+	}
+	if len(r.front.triples) < maxMeasured {
+		t.Fatalf("%d threes: the picture does not try the bound", len(r.front.triples))
+	}
+	if r.grids <= maxRead || r.grids > maxRead+3 { // a three may be of several versions
+		t.Errorf("%d grids were read, where the bound is %d", r.grids, maxRead)
+	}
+}
