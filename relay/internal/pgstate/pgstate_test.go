@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -199,6 +200,23 @@ func TestASchemaOfAnotherVersion(t *testing.T) {
 	server(t).Exec(t, p.url, `insert into azs_courier.migrations (version) values (99)`)
 	_, err = p.connect(true)
 	wantKind(t, err, fault.Permanent, "version 99", "newer azs-relay")
+}
+
+// docs/SHARED-STATE.md promises that psql gives the bytes of journal.jsonl.
+func TestTheJournalByHand(t *testing.T) {
+	psql, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skipf("no psql here: %v", err)
+	}
+	p := newDatabase(t)
+	l, _ := newLedger(t, p)
+	_, err = l.Append("paired", "", map[string]string{"label": "a<b>&\"ü\\"})
+	must(t, err)
+	out, err := exec.Command("sh", "-c", psql+` "$0" -At -c "select convert_from(line, 'UTF8') from azs_courier.lines order by n" | grep . | tail -n 1 | sha256sum`, p.url).Output()
+	must(t, err)
+	if got := strings.TrimSpace(strings.TrimSuffix(string(out), "  -\n")); got != l.Head() {
+		t.Errorf("the last line has the digest %q by hand, the head is %s", got, l.Head())
+	}
 }
 
 // A relay needs no right to make or change tables.
