@@ -270,17 +270,24 @@ func TestJoinerRefusesContradictions(t *testing.T) {
 			t.Errorf("after a refusal: %+v", st)
 		}
 	}
-	// A forged frame that arrives first makes the join fail, and says so.
-	j = NewJoiner()
-	forged = frameAt(t, split(t, sample(500, 2), 5), 7)
-	forged.ID = s.ID()
-	for _, f := range []Frame{forged, frameAt(t, s, 0), frameAt(t, s, 1), frameAt(t, s, 2), frameAt(t, s, 3), frameAt(t, s, 4)} {
-		if _, err := j.Add(f); err != nil {
-			t.Fatal(err)
+}
+
+// A forged frame that arrives first makes the join fail, and that says so: by the
+// filling behind the bundle's end, and by the digest where there is no filling.
+func TestForgedFramesJoinToNothing(t *testing.T) {
+	for length, want := range map[int]string{500: "have more than its 500 bytes", 516: "some were forged"} {
+		s := split(t, sample(length, 1), 5)
+		forged := frameAt(t, split(t, sample(length, 2), 5), 7)
+		forged.ID = s.ID()
+		j := NewJoiner()
+		for _, f := range []Frame{forged, frameAt(t, s, 0), frameAt(t, s, 1), frameAt(t, s, 2), frameAt(t, s, 3), frameAt(t, s, 4)} {
+			if _, err := j.Add(f); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if _, err := j.Join(s.ID()); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "forged") && !strings.Contains(err.Error(), "more than its") {
-		t.Errorf("a join with a forged frame: %v", err)
+		if _, err := j.Join(s.ID()); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), want) {
+			t.Errorf("a join of %d bytes with a forged frame: %v, want %q", length, err, want)
+		}
 	}
 }
 

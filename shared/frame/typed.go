@@ -54,12 +54,9 @@ var maps = func() (out []map[rune]byte) {
 // and what a scanner may type around it.
 const maxTyped = maxText + 16
 
-// A text with more dead keys than maxDead, or whose blanks are not found within
-// maxTries, is given up: any other frame does as well.
-const (
-	maxDead  = 64
-	maxTries = 512
-)
+// maxTries bounds how many places of eaten blanks are tried for a layout. A text
+// that needs more is given up: any other frame does as well.
+const maxTries = 512
 
 // ParseTyped reads the text of a frame as a handheld scanner types it into a
 // line: letters may arrive in either case, through the layout of a US, German,
@@ -130,9 +127,6 @@ func read(line []rune, m map[rune]byte) (text []byte, dead []int, ok bool) {
 // putBack parses the text; when its length shows that one or two characters are
 // missing, it puts blanks back behind dead keys until the checksum fits.
 func putBack(text []byte, dead []int) (Frame, bool) {
-	if len(dead) > maxDead {
-		dead = nil
-	}
 	tries := maxTries
 	var try func(text []byte, from, in, missing int) (Frame, bool)
 	try = func(text []byte, from, in, missing int) (Frame, bool) {

@@ -149,6 +149,26 @@ func TestTypedLinesThatAreNoFrame(t *testing.T) {
 	}
 }
 
+// Linux types a capital ß with CapsLock, where Windows types a question mark.
+func TestCapitalSharpS(t *testing.T) {
+	s := split(t, sample(2000, 5), 5)
+	tried := 0
+	for i := range s.N() {
+		text := frameAt(t, s, i).Text()
+		if !strings.Contains(text, "-") || strings.Contains(text, "+") {
+			continue
+		}
+		typed := strings.ReplaceAll(wedge(t, text, "DE", "letters", false), "ß", "ẞ")
+		if f, err := ParseTyped(typed); err != nil || f.Text() != text {
+			t.Errorf("frame %d: %v", i, err)
+		}
+		tried++
+	}
+	if tried == 0 {
+		t.Error("no frame has a minus and no plus")
+	}
+}
+
 // A mixture of reader and keyboard, in two cases, joins.
 func TestTypedAndSeenFramesJoin(t *testing.T) {
 	s := split(t, sample(2500, 9), 10)
