@@ -24,16 +24,19 @@
 //
 // What a real cloud does only on a bad day is programmed with [Server.Fail]:
 // any documented error on any call at any time, a connection dropped before or
-// after the call acted, an answer that never comes.
+// after the call acted, an answer that never comes; or by chance, with
+// [WithTrouble]. The buckets of the throttling can run faster than the clock
+// ([WithSpeed]), and the clock can be moved ([Server.Advance]).
 //
 // # Where it stops
 //
 // Nothing here was compared with live Azure. Shapes and texts come from the
 // published swagger and its examples, from recorded traffic of Microsoft's own
-// clients and from public issue threads. Three things are not public and are
+// clients and from public issue threads. Some things are not public and are
 // guesses, so a client must not lean on them: the status of the two cloud id
-// errors, the code of the second one ([CodeCloudIDRegistered]), and how long a
-// Capacity key lives. The inner layout of token versions 3.0 and later is not
+// errors, the code of the second one ([CodeCloudIDRegistered]), how long a
+// Capacity key lives, and the codes by which a move is refused in its provider and
+// a change while a move goes on. The inner layout of token versions 3.0 and later is not
 // public either: by default only tokens that are base64 of a JSON object are
 // accepted, see [WithOpaqueTokens].
 //

@@ -226,6 +226,9 @@ func (s *Server) proveClient(client *Client, form url.Values, base string) (answ
 		if t := form.Get("client_assertion_type"); t != assertionType {
 			return s.entraError(400, "invalid_request", 900144, "The parameter 'client_assertion_type' is '%s', expected '%s'.", t, assertionType), false
 		}
+		if slices.Contains(client.Federated, assertion) {
+			return answer{}, true
+		}
 		head, payload, sig, signed, err := splitJWS(assertion)
 		if err != nil {
 			return invalid(50027, "JWT token is invalid or malformed: %v.", err)

@@ -39,6 +39,10 @@ type Client struct {
 	Secret        string // none when empty
 	SecretExpires time.Time
 	Certificates  []*x509.Certificate // RSA certificates whose assertions are accepted
+	// Federated are assertions of another issuer that are accepted as they are,
+	// as those of a cluster or a pipeline; Entra would ask their issuer for the
+	// key.
+	Federated []string
 	// Actions and NotActions are the role, with * as wildcard; no Actions at
 	// all means "*". What the role does not cover is refused with 403
 	// AuthorizationFailed.

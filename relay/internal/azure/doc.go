@@ -1,6 +1,6 @@
 // Package azure makes the Resource Manager calls of azs-relay: which cloud,
-// with whose credential, and the fifteen requests that a registration of an
-// Azure Stack Hub stamp needs.
+// with whose credential, and the few requests that the registration of an Azure
+// Stack Hub stamp, its renewal, move and removal need.
 //
 // Property: what is printed is what is sent. A call is first a value, a
 // [Request] made by [Requests]; [Client] sends that value and --dry-run prints
@@ -15,6 +15,14 @@
 // (PUT, DELETE, and two POSTs that only read or register). An answer that is
 // lost after Azure acted therefore ends in the same single registration. Which
 // answer belongs to which end is one table, in refusal.go.
+//
+// Property: a client keeps to the rates that Resource Manager documents instead
+// of finding them by refusals ([Limits]), and a run over many stamps asks once
+// what is the same for all of them ([Client.Shared]).
+//
+// Property: what a verb may do in Azure is one table, in rights.go. The role that
+// is printed, the check before the first change and the hint of a 403 are made
+// from it.
 //
 // Limits: the identity that [Client.WhoAmI] shows is read from the access token
 // and not verified, as only Azure can do that. Nothing here has met the real
