@@ -2,6 +2,7 @@ package azuretest_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -31,22 +32,31 @@ func TestAuthorize(t *testing.T) {
 			t.Errorf("%s=%q answered %d", name, bad, a.status)
 		}
 	}
-	res, err := srv.Client().Get(srv.Authority + srv.Tenant + "/oauth2/v2.0/authorize?" + good.Encode())
-	if err != nil {
-		t.Fatal(err)
+	code := func() string {
+		res, err := srv.Client().Get(srv.Authority + srv.Tenant + "/oauth2/v2.0/authorize?" + good.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, code, _ := strings.Cut(string(body), `name="code" value="`)
+		code, _, _ = strings.Cut(code, `"`)
+		return code
 	}
-	defer res.Body.Close()
-	body := make([]byte, 4096)
-	n, _ := res.Body.Read(body)
-	_, code, _ := strings.Cut(string(body[:n]), `name="code" value="`)
-	code, _, _ = strings.Cut(code, `"`)
-	redeem := func(verifier string) answer {
+	one, other := code(), code()
+	redeem := func(code, verifier string) answer {
 		return c.token(srv.Tenant, url.Values{"grant_type": {"authorization_code"}, "client_id": {"app"}, "code": {code}, "redirect_uri": {"http://localhost:1"}, "code_verifier": {verifier}})
 	}
-	if a := redeem("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"); a.status != 200 || a.body["refresh_token"] == nil { // the pair of RFC 7636
+	if a := redeem(other, "of somebody who saw the code"); a.status != 400 {
+		t.Errorf("without the proof: %d", a.status)
+	}
+	if a := redeem(one, "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"); a.status != 200 || a.body["refresh_token"] == nil { // the pair of RFC 7636
 		t.Errorf("%d %v", a.status, a.body)
 	}
-	if a := redeem("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"); a.status != 400 {
+	if a := redeem(one, "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"); a.status != 400 {
 		t.Errorf("a second time: %d", a.status)
 	}
 }
