@@ -124,7 +124,13 @@ func (r *Reader) Read(l Luma) []Code {
 		}
 	}
 	if r.mode == Thorough || r.mode == All || r.mode == Live && r.failing%liveRetry == 0 {
-		for _, way := range others {
+		// A symbol that was found and not read is torn or blown out more often than
+		// found badly: one more look is enough.
+		ways := others[:]
+		if r.mode != All && r.grids > 0 {
+			ways = others[:1]
+		}
+		for _, way := range ways {
 			if len(r.codes) > 0 && r.mode != All {
 				break
 			}
