@@ -15,7 +15,7 @@ import (
 
 // fleetSpeed is how much faster than a wall clock the buckets of the simulated
 // Azure refill, and the relay's own.
-const fleetSpeed = 20
+const fleetSpeed = 5
 
 // BenchmarkFleet registers AZS_FLEET_N stamps (default 1000) of one subscription
 // under the documented rates of Resource Manager, with the real program as a child
