@@ -30,7 +30,7 @@ peptest_DIR   := ./agent/cmd/peptest
 
 export CGO_ENABLED = 0
 
-.PHONY: build demo test unit faults race cross standalone lint tidy bench fuzz-smoke tools clean $(PROGRAMS)
+.PHONY: build demo test unit faults race cross standalone lint tidy bench pictures fuzz-smoke tools clean $(PROGRAMS)
 
 build: $(PROGRAMS)
 
@@ -75,6 +75,10 @@ lint: $(CACHE)/bin/staticcheck
 tidy:
 	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
 	go work sync
+
+# The pictures of the README, from real runs.
+pictures: tools build
+	@./testdata/pictures.sh
 
 # Sizes and times, ours and the peers' in one run.
 bench: build $(CACHE)/bin/age
