@@ -9,6 +9,7 @@ import (
 
 	"github.com/azs-courier/azs-courier/relay/internal/flow"
 	"github.com/azs-courier/azs-courier/shared/appkit"
+	"github.com/azs-courier/azs-courier/shared/fault"
 )
 
 func moveVerb(p appkit.Program) *cli.Command {
@@ -87,8 +88,9 @@ func runMove(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 		fmt.Fprintf(w, "moved %s\n  to           %s\n  locked       %v\n  new key      the stamp needs one: azs-agent token … --expect-group %s, or azs-relay key --name %s --key-out FILE\n",
 			plan.ID, plan.To, result["locked"], plan.To.Group().Name(), plan.To.Name())
 	})
-	if out == nil {
+	if out == nil || out.Unlocked == nil {
 		return nil
 	}
-	return partial(out)
+	return fault.New(fault.Partial, "%s is moved, but it is not locked against deletion: %w", out.ID, out.Unlocked).
+		Hint("the same command again locks it, once the right is there")
 }
