@@ -189,6 +189,19 @@ func TestOpenDoesNotWaitForWhatStaysWrong(t *testing.T) {
 	}
 }
 
+// The same for what cannot be read.
+func TestOpenDoesNotWaitForNonsense(t *testing.T) {
+	for _, kind := range []peptest.Kind{peptest.HugeFrag, peptest.DeepNest, peptest.Reordered, peptest.Duplicate} {
+		s := newSite(t)
+		s.Fail(peptest.Fault{Kind: kind})
+		_, err := Open(t.Context(), s.Options)
+		wantKind(t, err, fault.Refused, "speaks no PowerShell remoting", "attempts: 1")
+		if len(s.sleeps) != 0 {
+			t.Errorf("%s: pauses %v", kind, s.sleeps)
+		}
+	}
+}
+
 // Threat: repeated wrong passwords lock the account, on all three machines.
 func TestAWrongPasswordIsTriedOnce(t *testing.T) {
 	s := newSite(t, peptest.WithAddresses(3))

@@ -185,6 +185,10 @@ func open(ctx context.Context, o Options, address string) (*Session, error) {
 	}
 	pool.Grace = o.Limits.Grace
 	if err := pool.Open(ctx); err != nil {
+		if fault.KindOf(err) == fault.Unexpected && !IsRemote(err) {
+			// Neither the connection nor the host's own error: the form of what it said.
+			err = fault.New(fault.Refused, "the endpoint speaks no PowerShell remoting: %w", err)
+		}
 		return nil, err
 	}
 	return &Session{address: address, conn: conn, pool: pool, options: o}, nil

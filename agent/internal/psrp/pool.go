@@ -349,7 +349,11 @@ func (f *follower) run(ctx context.Context) (PipelineState, error) {
 		}
 	})
 	ended, err := f.pool.receive(life, f.id.String(), func(m Message) (bool, error) { return f.take(life, m) })
-	end()
+	if err != nil {
+		end() // nobody waits for the answer to ctrl_c any more
+	} else {
+		defer end() // the pipeline may end before ctrl_c is answered, which is awaited all the same
+	}
 	if !unhook() {
 		<-stopping
 	}
