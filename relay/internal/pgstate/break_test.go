@@ -33,6 +33,7 @@ type wire struct {
 	mark   string
 	cuts   int
 	closed bool
+	stay   bool // the server is not told when a relay is gone
 	conns  []net.Conn
 }
 
@@ -81,6 +82,17 @@ func (w *wire) down() {
 		c.Close()
 	}
 	w.conns = nil
+}
+
+// vanish cuts the relays off without a word to the server, as a host does that
+// loses its power.
+func (w *wire) vanish() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stay = true
+	for i := 0; i < len(w.conns); i += 2 {
+		w.conns[i].Close()
+	}
 }
 
 // cutAt arms one cut, at the next message that holds the mark.
@@ -150,7 +162,12 @@ func (w *wire) carry(client net.Conn) {
 		}
 	}
 	client.Close()
-	server.Close()
+	w.mu.Lock()
+	stay := w.stay
+	w.mu.Unlock()
+	if !stay {
+		server.Close()
+	}
 	<-done
 }
 
@@ -255,16 +272,24 @@ func TestClaimsOverARestart(t *testing.T) {
 	must(t, err)
 	lost, releaseLost, err := far.Claim(t.Context(), "lost")
 	must(t, err)
+	dead, releaseDead, err := far.Claim(t.Context(), "dead")
+	must(t, err)
+	defer releaseDead()
 
 	w.down()
 	_, release, err := l.Claim(t.Context(), "lost") // free as soon as the server saw the end
 	must(t, err)
 	release()
+	third, err := p.Open(ledger.Relay, clock.Fixed(noon))
+	must(t, err)
+	_, _, err = third.Claim(t.Context(), "dead")
+	must(t, err)
+	must(t, third.Close()) // it gave nothing back
 	w.listen()
 	_, err = far.Append(ledger.Seen, "T", nil)
 	must(t, err)
-	if lost.Err() == nil {
-		t.Error("a claim that was another's meanwhile goes on")
+	if lost.Err() == nil || dead.Err() == nil {
+		t.Errorf("a claim that was another's meanwhile goes on: %v, %v", lost.Err(), dead.Err())
 	}
 	wantKind(t, context.Cause(lost), fault.Unreachable, "lost", "another relay")
 	if kept.Err() != nil {
@@ -275,6 +300,26 @@ func TestClaimsOverARestart(t *testing.T) {
 	_, release, err = l.Claim(t.Context(), "kept", "lost")
 	must(t, err)
 	release()
+}
+
+// A relay that comes back while the server still believes its old session takes
+// its claims over from it.
+func TestAnOldSessionIsEnded(t *testing.T) {
+	p := newDatabase(t)
+	newLedger(t, p)
+	w := newWire(t, server(t).Socket)
+	far, err := w.over(p).Open(ledger.Relay, clock.Fixed(noon))
+	must(t, err)
+	defer far.Close()
+	held, release, err := far.Claim(t.Context(), "T")
+	must(t, err)
+	defer release()
+	w.vanish()
+	_, err = far.Append(ledger.Seen, "T", nil)
+	must(t, err)
+	if held.Err() != nil {
+		t.Errorf("the claim ended: %v", context.Cause(held))
+	}
 }
 
 // A relay that cannot reach the server any more gives its claims up.
