@@ -1,7 +1,7 @@
 // Package ledger remembers what happened to every trip of one side.
 //
-// There is one truth, the journal: a file of JSON lines to which is only ever
-// added. The state of a trip is not stored anywhere; it is what the lines say
+// There is one truth, the journal: JSON lines, in a file or in the rows of a
+// database, to which is only ever added. The state of a trip is not stored anywhere; it is what the lines say
 // when they are read from the first to the last. A process that is killed
 // between a line and the deed that the line announces leaves a state from which
 // the next run goes on, because deeds are journaled first and can be repeated.
@@ -15,7 +15,10 @@
 //     `sed -n 4p journal.jsonl | sha256sum` gives the "prev" of line 5.
 //   - A line exists in one spelling only: what is read, re-encodes to the same
 //     bytes, or it is refused.
-//   - One process writes at a time, held off by a lock file.
+//   - In a folder one process writes at a time, held off by a lock file. In a
+//     store that several hosts share, see [Store], line n goes in once, behind the
+//     line that its writer had read, and [Ledger.Claim] holds the others off what
+//     is done between two lines.
 //   - A half-written last line (power failure) is moved to journal.torn and the
 //     move is itself a line of the journal.
 //   - The tables in tables.go say which event may follow which. Going backward
