@@ -83,6 +83,9 @@ func FromJPEG(b []byte, name string, lim Limits) (Luma, error) {
 	if err != nil {
 		return Luma{}, fault.New(fault.Refused, "the picture %q is damaged: %w", name, err)
 	}
+	if progressive(b) {
+		lim.MaxPixels /= 4 // it is decoded by way of coefficients of four bytes each
+	}
 	if err := lim.picture(name, c.Width, c.Height); err != nil {
 		return Luma{}, err
 	}
@@ -91,6 +94,23 @@ func FromJPEG(b []byte, name string, lim Limits) (Luma, error) {
 		return Luma{}, fault.New(fault.Refused, "the picture %q is damaged: %w", name, err)
 	}
 	return FromImage(decoded), nil
+}
+
+// progressive says whether a JPEG comes in several scans (SOF2, ITU-T T.81, B.1.1.3).
+func progressive(b []byte) bool {
+	for at := 2; at+4 <= len(b) && b[at] == 0xff; {
+		switch marker := b[at+1]; {
+		case marker == 0xff: // filling
+			at++
+			continue
+		case marker == 0xc2:
+			return true
+		case marker == 0xda:
+			return false
+		}
+		at += 2 + int(binary.BigEndian.Uint16(b[at+2:]))
+	}
+	return false
 }
 
 // cutJPEG reads one JPEG from start to end marker (ITU-T T.81, B.1) and appends

@@ -14,7 +14,7 @@ import (
 // Limits bound a picture before it is decoded.
 type Limits struct {
 	MaxBytes  int64 // of one file that is read whole, or of one picture in a video
-	MaxPixels int   // of one picture, width × height
+	MaxPixels int   // of one picture, width × height; half of it with 16 bits a colour, a quarter in a progressive JPEG
 	MaxFrames int   // of one animation, video or document
 }
 

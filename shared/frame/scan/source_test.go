@@ -477,6 +477,31 @@ func TestHostilePictures(t *testing.T) {
 			s.Close()
 		}
 	})
+	t.Run("what takes more memory a pixel has fewer", func(t *testing.T) {
+		small := lim
+		small.MaxPixels = 5000
+		deep := write(t, dir, "deep.png", func(w io.Writer) error { return png.Encode(w, image.NewNRGBA64(image.Rect(0, 0, 60, 60))) })
+		plain := write(t, dir, "plain.png", func(w io.Writer) error { return png.Encode(w, image.NewNRGBA(image.Rect(0, 0, 60, 60))) })
+		var baseline bytes.Buffer
+		if err := jpeg.Encode(&baseline, image.NewGray(image.Rect(0, 0, 60, 60)), nil); err != nil {
+			t.Fatal(err)
+		}
+		scans := bytes.Replace(baseline.Bytes(), []byte("\xff\xc0"), []byte("\xff\xc2"), 1)
+		for file, want := range map[string]fault.Kind{
+			deep: fault.Refused, plain: 0,
+			write(t, dir, "baseline.jpg", raw(baseline.Bytes())): 0,
+			write(t, dir, "progressive.jpg", raw(scans)):         fault.Refused,
+		} {
+			s, err := Open(t.Context(), file, small)
+			if err == nil {
+				_, err = s.Next(t.Context())
+				s.Close()
+			}
+			if fault.KindOf(err) != want || want != 0 && !strings.Contains(err.Error(), "60×60 pixels, more than") {
+				t.Errorf("%s: %v", filepath.Base(file), err)
+			}
+		}
+	})
 	t.Run("no file", func(t *testing.T) {
 		if _, err := Open(t.Context(), filepath.Join(dir, "none"), lim); fault.KindOf(err) != fault.Medium {
 			t.Error(err)

@@ -73,6 +73,10 @@ func decodeStill(r io.ReadSeeker, name string, lim Limits) (Luma, error) {
 	if err != nil {
 		return Luma{}, fault.New(fault.Refused, "the picture %q is damaged: %w", name, err)
 	}
+	switch c.ColorModel {
+	case color.RGBA64Model, color.NRGBA64Model:
+		lim.MaxPixels /= 2 // eight bytes a pixel
+	}
 	if err := lim.picture(name, c.Width, c.Height); err != nil {
 		return Luma{}, err
 	}
