@@ -260,7 +260,13 @@ func (s *scanning) show() {
 	if len(parts) == 0 {
 		parts = append(parts, "no frame yet")
 	}
-	s.env.Console.Progress("%s  %.1f frames/s, %.0f %% of %d pictures read", strings.Join(parts, "  "), s.meter.rate(now), 100*s.meter.decoded(), s.meter.Pictures)
+	if now.Sub(s.meter.first) >= time.Second {
+		parts = append(parts, fmt.Sprintf("%.1f frames/s", s.meter.rate(now)))
+	}
+	if s.meter.Pictures > 0 {
+		parts = append(parts, fmt.Sprintf("%.0f %% of %d pictures read", 100*s.meter.decoded(), s.meter.Pictures))
+	}
+	s.env.Console.Progress("%s", strings.Join(parts, "  "))
 }
 
 // frameMap draws the systematic frames in at most 32 places: # is there, . is
@@ -287,6 +293,20 @@ func frameMap(st frame.Status) string {
 		}
 	}
 	return "[" + string(out) + "]"
+}
+
+// stdin reads typed lines from standard input. A terminal is put back on every way
+// out.
+func (s *scanning) stdin(ctx context.Context) error {
+	in, end, interactive, err := s.env.Console.Typing()
+	if err != nil {
+		return err
+	}
+	defer end()
+	if interactive {
+		s.env.Console.Say("scan the codes with the handheld scanner, in any order; Ctrl-D ends it and keeps what arrived")
+	}
+	return s.typed(ctx, in, interactive)
 }
 
 // typed reads lines as a handheld scanner types them, to the end, or, at a
@@ -320,6 +340,9 @@ func (s *scanning) typed(ctx context.Context, r io.Reader, interactive bool) err
 			}
 			return nil
 		case line := <-lines:
+			if line == "" { // Ctrl-D behind a line end
+				continue
+			}
 			s.mu.Lock()
 			s.meter.Lines++
 			s.mu.Unlock()
@@ -333,7 +356,8 @@ func (s *scanning) typed(ctx context.Context, r io.Reader, interactive bool) err
 }
 
 // splitTyped cuts at line ends, leaves empty lines out, and passes a line that is
-// longer than any frame on in pieces, which are none.
+// longer than any frame on in pieces, which are none. Ctrl-D and Ctrl-Z, which a
+// terminal gives as characters here, end the input.
 func splitTyped() bufio.SplitFunc {
 	const most = 32 << 10
 	return func(data []byte, atEOF bool) (int, []byte, error) {
@@ -341,7 +365,10 @@ func splitTyped() bufio.SplitFunc {
 		for start < len(data) && bytes.IndexByte([]byte("\r\n\t"), data[start]) >= 0 {
 			start++
 		}
-		if end := bytes.IndexAny(data[start:], "\r\n\t"); end >= 0 {
+		if end := bytes.IndexAny(data[start:], "\r\n\t\x04\x1a"); end >= 0 {
+			if c := data[start+end]; c == 4 || c == 26 {
+				return len(data), data[start : start+end], bufio.ErrFinalToken
+			}
 			return start + end + 1, data[start : start+end], nil
 		}
 		switch rest := data[start:]; {

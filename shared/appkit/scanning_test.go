@@ -183,6 +183,10 @@ func TestTypedLineEnds(t *testing.T) {
 	if err := s.typed(t.Context(), strings.NewReader(typed.String()), false); err != nil {
 		t.Fatal(err)
 	}
+	read := s.meter.Lines
+	if err := s.typed(t.Context(), strings.NewReader("\n\x04"+last), false); err != nil || s.meter.Lines != read {
+		t.Errorf("behind Ctrl-D %d lines were read, %v", s.meter.Lines-read, err)
+	}
 	if st := s.joiner.Bundles(); len(st) != 1 || st[0].Have != min(6, set.K()) {
 		t.Errorf("%+v: %s", st, said)
 	}

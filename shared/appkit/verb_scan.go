@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/fault"
@@ -92,13 +90,7 @@ func (s *scanning) read(ctx context.Context, sources []string, watch string, bro
 	}()
 	for _, from := range sources {
 		if from == "-" {
-			in := s.env.Console.Stdin()
-			f, ok := in.(*os.File)
-			interactive := ok && term.IsTerminal(int(f.Fd()))
-			if interactive {
-				s.env.Console.Say("scan the codes with the handheld scanner, in any order; Ctrl-D or Ctrl-Z ends it and keeps what arrived")
-			}
-			err = s.typed(ctx, in, interactive)
+			err = s.stdin(ctx)
 		} else {
 			err = s.open(ctx, from)
 		}
