@@ -53,7 +53,7 @@ func rasteriseAt(t testing.TB, pdf []byte, dir, dpi string) []string {
 func TestZbarReadsEveryPrintedCode(t *testing.T) {
 	tool(t, "ZBAR", "zbarimg")
 	read := 0
-	for _, tt := range []struct{ length, version, pages int }{{300, 10, 2}, {2000, 10, 2}, {12000, 10, 3}, {5321, 20, 2}, {5321, 40, 2}} {
+	for _, tt := range []struct{ length, version, pages int }{{300, 10, 2}, {2000, 10, 2}, {9001, 10, 3}, {5321, 20, 2}} {
 		r := reelOf(t, tt.length, tt.version)
 		var b bytes.Buffer
 		if err := r.PDF(&b, testCover); err != nil {
@@ -133,7 +133,7 @@ func TestTheRecipe(t *testing.T) {
 	for _, program := range [][2]string{{"ZBAR", "zbarimg"}, {"PYTHON", "python3"}, {"SSH", "ssh-keygen"}, {"SH", "sh"}} {
 		tool(t, program[0], program[1])
 	}
-	for _, name := range []string{"good-request", "good-request-approved", "good-pairing"} {
+	for _, name := range []string{"good-request-approved", "good-pairing-relay"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "..", "testdata", "golden", name+".azc"))
 		if err != nil {
 			t.Fatal(err)

@@ -28,7 +28,7 @@ func TestTerminalSizes(t *testing.T) {
 func TestZbarReadsTheTerminal(t *testing.T) {
 	tool(t, "ZBAR", "zbarimg")
 	read := 0
-	for _, tt := range []struct{ cols, rows, length int }{{80, 24, 2000}, {45, 24, 300}, {120, 40, 5321}, {200, 60, 12000}, {211, 71, 12000}} {
+	for _, tt := range []struct{ cols, rows, length int }{{80, 24, 2000}, {45, 24, 300}, {120, 40, 5321}, {200, 60, 5321}} {
 		for theme, grey := range [][2]color.Gray{{{230}, {20}}, {{30}, {250}}} {
 			term := NewTerminal(Showing{Wire: bytesOf(tt.length)})
 			s := newScreen(t, tt.cols, tt.rows)
@@ -188,26 +188,22 @@ func TestABundleThatNoCodeCarries(t *testing.T) {
 }
 
 func FuzzKeys(f *testing.F) {
-	f.Add([]byte("+-  n\x1b[A\x1b[Bdsq"), uint8(80), uint8(24))
+	f.Add([]byte("+-n\x1b[A\x1b[Bdsq"), uint8(80), uint8(24))
 	f.Add([]byte("\x1b\x1b[[;;~"), uint8(0), uint8(3))
 	f.Fuzz(func(t *testing.T, keys []byte, cols, rows uint8) {
-		if len(keys) > 30 {
-			return
-		}
-		term := NewTerminal(Showing{Wire: bytesOf(2000), Instead: []string{"azs-agent show b.azc --html FILE"}})
+		term := NewTerminal(Showing{Wire: bytesOf(150), Instead: []string{"azs-agent show b.azc --html FILE"}})
 		s := newScreen(t, int(cols), int(rows))
-		s.write(term.Resize(int(cols), int(rows)))
-		for i := range keys {
-			out, done := term.Keys(keys[i : i+1])
-			if done {
+		term.cols, term.rows = int(cols), int(rows)
+		term.choose()
+		for _, k := range keys { // what is drawn in between takes time and changes nothing
+			if term.key(k) == quit {
 				break
 			}
-			s.write(out)
-			s.write(term.Tick())
+			if v := TerminalVersion(term.cols, term.rows); term.rate < MinRate || term.rate > MaxRate || term.reel != nil && term.reel.Set().Version() > v {
+				t.Fatalf("after %q: %d codes a second, version %d where %d fits", keys, term.rate, term.version, v)
+			}
 		}
-		if term.rate < MinRate || term.rate > MaxRate {
-			t.Errorf("%d codes a second", term.rate)
-		}
+		s.write(term.draw(clear))
 		s.write(term.Stop())
 	})
 }
