@@ -268,6 +268,9 @@ func TestANewRegistrationIsNotRemovedAsTheOldOne(t *testing.T) {
 	if _, err := out.Run(t.Context(), p); err != stop {
 		t.Fatal(err)
 	}
+	if left, err := out.Plan(t.Context(), out.mustRead(t, raw), Order{}); err != nil || left.Old != nil || len(left.Notes) != 0 {
+		t.Errorf("the new registration is planned away: %v, %q, %v", left.Old, left.Notes, err)
+	}
 	deleted := out.azure.Count("DELETE", registrations)
 	o := out.mustHandle(t, raw, Order{})
 	if n := out.azure.Count("DELETE", registrations); n != deleted {
