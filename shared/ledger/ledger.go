@@ -1,10 +1,11 @@
 // Package ledger remembers what happened to every trip of one side.
 //
 // There is one truth, the journal: JSON lines, in a file or in the rows of a
-// database, to which is only ever added. The state of a trip is not stored anywhere; it is what the lines say
-// when they are read from the first to the last. A process that is killed
-// between a line and the deed that the line announces leaves a state from which
-// the next run goes on, because deeds are journaled first and can be repeated.
+// database, to which is only ever added. The state of a trip is not stored
+// anywhere; it is what the lines say when they are read from the first to the
+// last. A process that is killed between a line and the deed that the line
+// announces leaves a state from which the next run goes on, because deeds are
+// journaled first and can be repeated.
 //
 // The properties:
 //
