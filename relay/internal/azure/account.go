@@ -25,7 +25,8 @@ const tokenCacheName = "azs-relay"
 // its own, so that the next run asks nobody.
 
 // readAccount reads the account file. One that is missing, or of another
-// authority, tenant or application, is no account: the person signs in again.
+// authority or tenant, is no account: the person signs in again. Tokens of another
+// application are not found in the cache, which knows them by it.
 func readAccount(o Options, authority string) azidentity.AuthenticationRecord {
 	var r azidentity.AuthenticationRecord
 	file, err := accountFile()
@@ -35,8 +36,7 @@ func readAccount(o Options, authority string) azidentity.AuthenticationRecord {
 	raw, err := os.ReadFile(file)
 	if err != nil || json.Unmarshal(raw, &r) != nil ||
 		!strings.EqualFold(strings.TrimRight(r.Authority, "/"), strings.TrimRight(authority, "/")) ||
-		guid.MatchString(o.Tenant) && !strings.EqualFold(r.TenantID, o.Tenant) ||
-		o.ClientID != "" && !strings.EqualFold(r.ClientID, o.ClientID) {
+		guid.MatchString(o.Tenant) && !strings.EqualFold(r.TenantID, o.Tenant) {
 		return azidentity.AuthenticationRecord{}
 	}
 	return r

@@ -75,6 +75,33 @@ func TestLimitGivesWay(t *testing.T) {
 	}
 }
 
+// While Azure's 429 is waited out by one, nobody else asks.
+func TestLimitHoldsEverybodyAfterARefusal(t *testing.T) {
+	s := limited(t)
+	var c *azure.Client
+	nested := false
+	s.options.Sleep = func(ctx context.Context, d time.Duration) error {
+		if !nested {
+			nested = true
+			if _, err := c.PutLock(ctx, s.id(t, "azurestack", "stamp")); err != nil {
+				t.Error(err)
+			}
+			if waited := s.total(); waited < time.Minute || waited > 61*time.Second {
+				t.Errorf("the other call waited %s", waited)
+			}
+		}
+		return s.watch.sleep(ctx, d)
+	}
+	c = s.connect(t)
+	s.Fail(azuretest.Throttle("POST", "*", 60, 1))
+	if _, err := c.ActivationKey(t.Context(), s.id(t, "azurestack", "stamp")); err != nil {
+		t.Fatal(err)
+	}
+	if !nested || refused(s) != 1 {
+		t.Errorf("%d refusals", refused(s))
+	}
+}
+
 // Of a hundred stamps that ask the same, one asks; each gets the answer.
 func TestSharedAsksOnce(t *testing.T) {
 	s := newSite(t, azuretest.WithSubscription(azuretest.Subscription{Provider: "NotRegistered", ProviderPolls: 1}), azuretest.WithPageSize(7))
@@ -218,7 +245,7 @@ func TestMoveIsWaitedFor(t *testing.T) {
 	t.Run("never ends", func(t *testing.T) {
 		s, c, id, target := setup(t, "")
 		s.Fail(azuretest.Fault{Method: "GET", Path: "*/operationresults/*", Status: 202, Header: map[string]string{"Retry-After": "600"}})
-		if err := c.ValidateMove(t.Context(), id, target); fault.KindOf(err) != fault.Unreachable || s.total() < 4*time.Hour {
+		if err := c.ValidateMove(t.Context(), id, target); fault.KindOf(err) != fault.Unreachable || s.total() < 4*time.Hour || s.total() > 5*time.Hour {
 			t.Errorf("%v after %s", err, s.total())
 		}
 	})

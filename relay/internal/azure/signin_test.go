@@ -125,7 +125,8 @@ func TestTokenCache(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the cache of this system cannot be put into a folder of the test's own")
 	}
-	s := newSite(t, azuretest.WithDevicePolls(0))
+	const second = "22222222-0000-4000-8000-000000000002"
+	s := newSite(t, azuretest.WithDevicePolls(0), azuretest.WithTenant("22222222-0000-4000-8000-000000000001"), azuretest.WithTenant(second))
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
 	account := filepath.Join(cache, ".IdentityService", "azs-relay.account.json")
@@ -157,6 +158,21 @@ func TestTokenCache(t *testing.T) {
 		t.Errorf("without the cache asked %d times", asked)
 	}
 	s.options.TokenCache = true
+
+	// Another tenant and another application are other accounts.
+	for name, change := range map[string]func(*azure.Options){
+		"tenant":      func(o *azure.Options) { o.Tenant = second },
+		"application": func(o *azure.Options) { o.ClientID = "another-application" },
+	} {
+		was, before := s.options, asked
+		change(&s.options)
+		s.connect(t)
+		if s.connect(t); asked != before+1 {
+			t.Errorf("another %s was asked %d times in two runs", name, asked-before)
+		}
+		s.options = was
+	}
+	asked = 2
 	gone, err := azure.Logout()
 	if err != nil || len(gone) < 2 {
 		t.Errorf("logout removed %q, %v", gone, err)
