@@ -25,7 +25,7 @@ var index = template.Must(template.ParseFS(static, "static/page.html"))
 func (p *Page) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+p.path+"{$}", p.index)
-	for name, kind := range map[string]string{"page.js": "text/javascript", "player.js": "text/javascript", "page.css": "text/css"} {
+	for name, kind := range map[string]string{"page.js": "text/javascript", "player.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"} {
 		mux.HandleFunc("GET "+p.path+name, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", kind+"; charset=utf-8")
 			data, _ := static.ReadFile("static/" + name)

@@ -6,6 +6,7 @@ const WIDEST = 1280 // pixels; more costs time and shows no more modules
 const INFLIGHT = 2  // pictures on their way: one is read while the next is made
 
 let stream = null, inflight = 0, ended = false
+const errand = new AbortController() // of pictures on their way
 
 async function call(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: { 'X-Azs-Token': token } })
@@ -64,6 +65,7 @@ function drawBundle(article, bundle, many) {
 function finish(view) {
   ended = true
   stop()
+  errand.abort()
   $('cover').textContent = view.cover
   $('arrived').hidden = false
   $('hint').textContent = 'The bundle arrived.'
@@ -102,7 +104,7 @@ function snap() {
   inflight++
   sheet.toBlob(async picture => {
     try {
-      const view = await call('picture', { method: 'POST', body: picture })
+      const view = await call('picture', { method: 'POST', body: picture, signal: errand.signal })
       say(null)
       mark(view.codes)
       draw(view)
@@ -168,15 +170,17 @@ async function torch() {
 // Images and videos.
 
 async function send(files) {
+  const errors = []
+  say(null)
   for (const file of files) {
     if (ended) return
     $('hint').textContent = `${file.name} is being read …`
     const watch = setInterval(() => call('view').then(draw, () => {}), 500)
     try {
       draw(await call('file?name=' + encodeURIComponent(file.name), { method: 'POST', body: file }))
-      say(null)
     } catch (e) {
-      say(e)
+      errors.push(`${file.name}: ${e.message}`)
+      say(errors.join('\n'))
     } finally {
       clearInterval(watch)
     }
@@ -186,17 +190,21 @@ async function send(files) {
 $('camera').onclick = () => stream ? stop() : start()
 $('cameras').onchange = () => { stop(); start() }
 $('torch').onclick = () => torch().catch(say)
-$('files').onchange = e => { send([...e.target.files]); }
+$('files').onchange = async e => {
+  const chosen = [...e.target.files]
+  e.target.value = '' // the same file can be chosen again
+  await send(chosen)
+}
 $('close').onclick = async () => {
   ended = true
   stop()
+  errand.abort()
   await call('close', { method: 'POST' }).catch(() => {})
   $('hint').textContent = 'The scan was ended. What was read is kept for the next one.'
 }
 for (const kind of ['dragenter', 'dragover']) document.addEventListener(kind, e => { e.preventDefault(); $('drop').classList.add('over') })
 for (const kind of ['dragleave', 'drop']) document.addEventListener(kind, e => { e.preventDefault(); $('drop').classList.remove('over') })
 document.addEventListener('drop', e => send([...e.dataTransfer.files]))
-$('drop').onkeydown = e => { if (e.key === 'Enter' || e.key === ' ') $('files').click() }
 document.addEventListener('keydown', e => {
   if (e.ctrlKey || e.altKey || e.metaKey || e.target.tagName === 'SELECT' || ended) return
   const key = { c: 'camera', t: 'torch', o: 'files', Escape: 'close' }[e.key]
