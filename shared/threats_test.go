@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -25,8 +24,7 @@ func TestThreatsDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`([A-Za-z]+(?:\\.[A-Za-z]+)?)` in `([a-z0-9_/]+\\.go)`")
-	script := regexp.MustCompile("`([a-z0-9-]+\\.txtar)`")
+	named, script := namedFunction, namedScript
 	files := map[string]map[string]bool{}
 	declared := func(file string) map[string]bool {
 		if files[file] == nil {
@@ -91,17 +89,22 @@ func functions(file string) (map[string]bool, error) {
 		if !ok {
 			continue
 		}
-		name := f.Name.Name
-		if f.Recv != nil {
-			of := f.Recv.List[0].Type
-			if star, ok := of.(*ast.StarExpr); ok {
-				of = star.X
-			}
-			if id, ok := of.(*ast.Ident); ok {
-				name = id.Name + "." + name
-			}
-		}
-		names[name] = true
+		names[functionName(f)] = true
 	}
 	return names, nil
+}
+
+// functionName is a function's name, a method's Type.Method.
+func functionName(f *ast.FuncDecl) string {
+	if f.Recv == nil {
+		return f.Name.Name
+	}
+	of := f.Recv.List[0].Type
+	if star, ok := of.(*ast.StarExpr); ok {
+		of = star.X
+	}
+	if id, ok := of.(*ast.Ident); ok {
+		return id.Name + "." + f.Name.Name
+	}
+	return f.Name.Name
 }
