@@ -14,6 +14,9 @@
 //	frame/scan             QR codes in pictures, videos, folders and PDFs
 //	frame/scan/camera      a simulated webcam before a screen, for tests and measurements
 //	sshsig                 SSH signatures, in a narrow profile
+//	sshkey                 signing keys that an ssh-agent holds
+//	sshkey/agenttest       an ssh-agent with security keys in software, for tests
+//	ageplugin              age plugins, named by absolute path
 //	bundle                 the format that crosses the gap: Seal, Verify, Open; bytes in, bytes out
 //	official               the token and key files of the official scripts, in every encoding
 //	official/officialtest  tokens and keys that look like real ones, for rehearsals and tests
