@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/azs-courier/azs-courier/relay/azuretest"
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/official"
@@ -130,6 +132,7 @@ type fleetReport struct {
 		Outcome, Error string
 		Exit           int
 	} `json:"bundles"`
+	Calls map[string]int
 }
 
 func readReport(t testing.TB, stdout []byte) (r fleetReport, count map[string]int) {
@@ -270,6 +273,19 @@ func TestFleetFailuresStayAlone(t *testing.T) {
 	}
 	if exits[3] != 1 || exits[4] != 1 || exits[9] != 1 {
 		t.Errorf("exit codes %v, want one of 3, 4 and 9 each", exits)
+	}
+	calls := map[string]int{}
+	for _, q := range srv.Requests() {
+		switch {
+		case !strings.HasPrefix(q.Path, "/subscriptions"):
+		case q.Method == http.MethodGet:
+			calls["reads"]++
+		default:
+			calls["writes"]++
+		}
+	}
+	if diff := cmp.Diff(calls, r.Calls); diff != "" {
+		t.Errorf("calls as Azure saw them (-) and as the report counts them (+):\n%s", diff)
 	}
 	html, err := os.ReadFile(page)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
 )
 
@@ -34,7 +35,7 @@ func azCommand() *cli.Command {
 			if err != nil {
 				return fault.New(fault.Permanent, "az: %w", err)
 			}
-			expires := time.Now().Add(50 * time.Minute)
+			expires := clock.System{}.Now().Add(50 * time.Minute)
 			return json.NewEncoder(c.App.Writer).Encode(map[string]any{"accessToken": token, "expiresOn": expires.Format("2006-01-02 15:04:05.000000"),
 				"expires_on": expires.Unix(), "tenant": env("AZS_TENANT"), "tokenType": "Bearer"})
 		},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -114,6 +115,7 @@ type Client struct {
 	credential azcore.TokenCredential
 	pipeline   runtime.Pipeline
 	retry      *retry
+	sent       *tally
 }
 
 // Connect finds the cloud, signs in, and returns a client. Flags that are wrong
@@ -204,6 +206,8 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		ours.PerCallPolicies = append(ours.PerCallPolicies, &limiter{clock: again.clock, sleep: again.sleep, progress: again.progress,
 			limits: *o.Limit, buckets: map[string]*tokens{}})
 	}
+	sent := &tally{}
+	ours.PerCallPolicies = append(ours.PerCallPolicies, sent)
 	a, err := arm.NewClient("azs-relay", "v0.1.0", cred, &arm.ClientOptions{ClientOptions: ours, DisableRPRegistration: true})
 	if err != nil {
 		return nil, fault.New(fault.Unexpected, "the Resource Manager client cannot be made: %w", err)
@@ -214,11 +218,21 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		credential: cred,
 		pipeline:   a.Pipeline(),
 		retry:      again,
+		sent:       sent,
 	}, nil
 }
 
 // Cloud returns where the client is connected to.
 func (c *Client) Cloud() Cloud { return c.cloud }
+
+// Sent returns how many requests went to Resource Manager so far, those that were
+// repeated counted each time: "reads", "writes" and "deletes", as Azure's limits
+// count them. A kind that was never sent is absent.
+func (c *Client) Sent() map[string]int {
+	c.sent.mu.Lock()
+	defer c.sent.mu.Unlock()
+	return maps.Clone(c.sent.kinds)
+}
 
 // do sends a request until it has one of the three ends of the package comment
 // and decodes a success into out, unless out is nil. A refusal is in the

@@ -163,3 +163,21 @@ func (l *limiter) Do(req *policy.Request) (*http.Response, error) {
 	}
 	return resp, nil
 }
+
+// tally counts the tries that are sent, by kind. It stands last.
+type tally struct {
+	mu    sync.Mutex
+	kinds map[string]int
+}
+
+// Do counts a request and sends it.
+func (t *tally) Do(req *policy.Request) (*http.Response, error) {
+	_, kind := kindOf(req.Raw())
+	t.mu.Lock()
+	if t.kinds == nil {
+		t.kinds = map[string]int{}
+	}
+	t.kinds[kind]++
+	t.mu.Unlock()
+	return req.Next()
+}

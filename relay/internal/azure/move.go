@@ -23,7 +23,8 @@ func (q Requests) Move(id RegistrationID, target GroupID) Request {
 }
 
 func (q Requests) move(action, purpose string, id RegistrationID, target GroupID) Request {
-	r := q.make("POST", id.group.path()+"/"+action, resourcesVersion, purpose, at(id))
+	r := q.make("POST", id.group.path()+"/"+action, resourcesVersion, purpose, at(id)).
+		needs("Microsoft.Resources/subscriptions/resourceGroups/" + action + "/action")
 	r.long = true
 	r.body = func(string) any {
 		return map[string]any{"resources": []string{id.String()}, "targetResourceGroup": target.String()}

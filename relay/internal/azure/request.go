@@ -32,6 +32,7 @@ type Request struct {
 	Purpose string // what the call is for, as in "cannot ‹purpose›"
 	Method  string
 	URL     string // absolute, with its api-version
+	Action  string // of a write: the action of role-based access control that it needs
 
 	body       func(token string) any // nil when there is none
 	token      secret.Text            // what body is given
@@ -142,6 +143,11 @@ func (q Requests) stack(method, path, purpose string, at place) Request {
 	return r
 }
 
+func (r Request) needs(action string) Request {
+	r.Action = action
+	return r
+}
+
 func inSubscription(s SubscriptionID) place { return place{subscription: s} }
 func inGroup(g GroupID) place               { return place{subscription: g.subscription, group: g.name} }
 func at(id RegistrationID) place {
@@ -167,7 +173,7 @@ func (q Requests) Provider(s SubscriptionID) Request {
 // RegisterProvider starts the registration of Microsoft.AzureStack.
 func (q Requests) RegisterProvider(s SubscriptionID) Request {
 	return q.make("POST", s.Path()+"/providers/Microsoft.AzureStack/register", resourcesVersion,
-		"register provider Microsoft.AzureStack in subscription "+s.guid, inSubscription(s))
+		"register provider Microsoft.AzureStack in subscription "+s.guid, inSubscription(s)).needs("Microsoft.AzureStack/register/action")
 }
 
 // Locations lists the places in which a resource group can be created.
@@ -183,7 +189,8 @@ func (q Requests) Group(g GroupID) Request {
 // CreateGroup creates a resource group. It must only be sent after
 // [Requests.Group] found none: on an existing group it would clear the tags.
 func (q Requests) CreateGroup(g GroupID, location string) Request {
-	r := q.make("PUT", g.path(), resourcesVersion, fmt.Sprintf("create resource group %q in %s", g.name, location), inGroup(g))
+	r := q.make("PUT", g.path(), resourcesVersion, fmt.Sprintf("create resource group %q in %s", g.name, location), inGroup(g)).
+		needs("Microsoft.Resources/subscriptions/resourceGroups/write")
 	r.body = func(string) any { return map[string]string{"location": location} }
 	return r
 }
@@ -202,7 +209,8 @@ func (q Requests) Registration(id RegistrationID) Request {
 // PutRegistration creates a registration, or updates it in place. The token is
 // sent exactly as given.
 func (q Requests) PutRegistration(id RegistrationID, token secret.Text) Request {
-	r := q.stack("PUT", id.path(), fmt.Sprintf("put registration %q into resource group %q", id.name, id.group.name), at(id))
+	r := q.stack("PUT", id.path(), fmt.Sprintf("put registration %q into resource group %q", id.name, id.group.name), at(id)).
+		needs("Microsoft.AzureStack/registrations/write")
 	r.token = token
 	r.body = func(token string) any {
 		return map[string]any{"location": "global", "properties": map[string]string{"registrationToken": token}}
@@ -212,13 +220,15 @@ func (q Requests) PutRegistration(id RegistrationID, token secret.Text) Request 
 
 // DeleteRegistration deletes a registration.
 func (q Requests) DeleteRegistration(id RegistrationID) Request {
-	return q.stack("DELETE", id.path(), fmt.Sprintf("delete registration %q", id.name), at(id))
+	return q.stack("DELETE", id.path(), fmt.Sprintf("delete registration %q", id.name), at(id)).
+		needs("Microsoft.AzureStack/registrations/delete")
 }
 
 // ActivationKey asks for the activation key of a registration. It changes
 // nothing, though Azure counts it as a write.
 func (q Requests) ActivationKey(id RegistrationID) Request {
-	return q.stack("POST", id.path()+"/getActivationKey", fmt.Sprintf("get the activation key of registration %q", id.name), at(id))
+	return q.stack("POST", id.path()+"/getActivationKey", fmt.Sprintf("get the activation key of registration %q", id.name), at(id)).
+		needs("Microsoft.AzureStack/registrations/getActivationKey/action")
 }
 
 func (q Requests) lock(method, verb string, id RegistrationID) Request {
@@ -232,7 +242,7 @@ func (q Requests) Lock(id RegistrationID) Request { return q.lock("GET", "read",
 // PutLock sets the lock CanNotDelete on a registration, with the notes of the
 // official scripts.
 func (q Requests) PutLock(id RegistrationID) Request {
-	r := q.lock("PUT", "set", id)
+	r := q.lock("PUT", "set", id).needs("Microsoft.Authorization/locks/write")
 	notes := "Registration resource " + id.name + " is needed for syndication. Placing resource lock to prevent accidental deletion."
 	r.body = func(string) any {
 		return map[string]any{"properties": map[string]string{"level": "CanNotDelete", "notes": notes}}
@@ -241,7 +251,9 @@ func (q Requests) PutLock(id RegistrationID) Request {
 }
 
 // DeleteLock removes the lock of a registration.
-func (q Requests) DeleteLock(id RegistrationID) Request { return q.lock("DELETE", "remove", id) }
+func (q Requests) DeleteLock(id RegistrationID) Request {
+	return q.lock("DELETE", "remove", id).needs("Microsoft.Authorization/locks/delete")
+}
 
 // follow makes the request for a link of an answer: the next page of the same
 // list, or the end of a long operation. The link comes

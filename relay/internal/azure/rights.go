@@ -177,15 +177,9 @@ func (c *Client) ReadRights(ctx context.Context, g GroupID, verbs ...string) (Ri
 	if err != nil {
 		return Rights{}, err
 	}
-	permissions, err := c.Permissions(ctx, g)
-	var r *Refusal
-	switch {
-	case isAbsent(err, "ResourceGroupNotFound"):
-		return Rights{Unchecked: fmt.Sprintf("resource group %q does not exist yet, and Azure tells rights only for groups that do", g.name)}, nil
-	case errors.As(err, &r) && r.Status == http.StatusForbidden:
-		return Rights{Unchecked: "the identity may not read its own rights (Microsoft.Authorization/permissions/read)"}, nil
-	case err != nil:
-		return Rights{}, err
+	permissions, unchecked, err := c.effective(ctx, g)
+	if err != nil || unchecked != "" {
+		return Rights{Unchecked: unchecked}, err
 	}
 	var out Rights
 	for _, n := range needed {
@@ -217,24 +211,80 @@ func (r Rights) Lacking(g GroupID, verbs ...string) error {
 		Hint("azs-relay role --for %s --subscription %s", strings.Join(verbs, ","), g.subscription)
 }
 
-// CheckRights refuses, before the first change, what the identity may not do in
-// the group: a [fault.Permanent] that names every missing action and the command
-// that prints the role. What Azure does not tell is no refusal, since the calls
-// themselves will be refused if need be; c says so on its progress line.
-func CheckRights(ctx context.Context, c *Client, g GroupID, verbs ...string) error {
-	r, err := c.ReadRights(ctx, g, verbs...)
-	if err != nil {
-		return err
+// effective reads the permissions in a group. Unchecked says why Azure does not
+// tell them.
+func (c *Client) effective(ctx context.Context, g GroupID) (all []Permission, unchecked string, err error) {
+	all, err = c.Permissions(ctx, g)
+	var r *Refusal
+	switch {
+	case isAbsent(err, "ResourceGroupNotFound"):
+		return nil, fmt.Sprintf("resource group %q does not exist yet, and Azure tells rights only for groups that do", g.name), nil
+	case errors.As(err, &r) && r.Status == http.StatusForbidden:
+		return nil, "the identity may not read its own rights (Microsoft.Authorization/permissions/read)", nil
 	}
-	if r.Unchecked != "" {
-		c.retry.progress("the rights are not checked beforehand: " + r.Unchecked)
-		return nil
-	}
-	return r.Lacking(g, verbs...)
+	return all, "", err
 }
 
-// CheckRights is [CheckRights] as a method, for flows that know the client by an
-// interface.
-func (c *Client) CheckRights(ctx context.Context, g GroupID, verbs ...string) error {
-	return CheckRights(ctx, c, g, verbs...)
+// CheckWrites refuses, before the first of them is sent, requests that the identity
+// may not make: a [fault.Permanent] that names every missing action of the group
+// and the command that prints the role. Those of a subscription are compared with
+// what is inherited in the group of the others. What Azure does not tell is no
+// refusal, since the calls themselves are refused if need be; it is said as
+// progress.
+func (c *Client) CheckWrites(ctx context.Context, writes []Request) error {
+	return c.checkWrites(ctx, writes, c.effective)
+}
+
+func (c *Client) checkWrites(ctx context.Context, writes []Request, effective func(context.Context, GroupID) ([]Permission, string, error)) error {
+	for _, g := range groupsOf(writes) {
+		permissions, unchecked, err := effective(ctx, g)
+		if err != nil {
+			return err
+		}
+		if unchecked != "" {
+			c.retry.progress("the rights are not checked beforehand: " + unchecked)
+			continue
+		}
+		var missing Rights
+		for _, w := range writes {
+			in := w.place.group == "" || strings.EqualFold(w.place.group, g.name)
+			if w.place.subscription != g.subscription || !in || slices.Contains(missing.Missing, w.Action) ||
+				slices.ContainsFunc(permissions, func(p Permission) bool { return p.Allows(w.Action) }) {
+				continue
+			}
+			missing.Missing = append(missing.Missing, w.Action)
+		}
+		if err := missing.Lacking(g, verbsOf(missing.Missing)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groupsOf returns the groups that requests change something in, each once, but
+// for those that one of them creates.
+func groupsOf(writes []Request) (all []GroupID) {
+	var made []GroupID
+	for _, w := range writes {
+		g := GroupID{subscription: w.place.subscription, name: w.place.group}
+		same := func(o GroupID) bool { return o.subscription == g.subscription && strings.EqualFold(o.name, g.name) }
+		switch {
+		case g.name == "" || slices.ContainsFunc(all, same) || slices.ContainsFunc(made, same):
+		case w.place.registration == "":
+			made = append(made, g)
+		default:
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// verbsOf returns the verbs whose role holds the actions: the first of each.
+func verbsOf(actions []string) (verbs []string) {
+	for _, r := range rights {
+		if slices.Contains(actions, r.action) && !slices.ContainsFunc(r.verbs, func(v string) bool { return slices.Contains(verbs, v) }) {
+			verbs = append(verbs, r.verbs[0])
+		}
+	}
+	return verbs
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/azs-courier/azs-courier/relay/azuretest"
 	"github.com/azs-courier/azs-courier/relay/internal/azure"
 	"github.com/azs-courier/azs-courier/shared/fault"
+	"github.com/azs-courier/azs-courier/shared/secret"
 )
 
 func TestRoleFor(t *testing.T) {
@@ -105,7 +106,7 @@ func TestPermissionAllows(t *testing.T) {
 
 // Fault 11 of the official flow: what is missing is named before the first
 // change, not found out half way.
-func TestCheckRights(t *testing.T) {
+func TestCheckWrites(t *testing.T) {
 	role := func(verbs ...string) []string {
 		sub, _ := azure.ParseSubscriptionID("dd8597b4-8739-4467-8b10-f8679f62bfbf")
 		r, err := azure.RoleFor(sub, verbs...)
@@ -117,39 +118,63 @@ func TestCheckRights(t *testing.T) {
 	without := func(actions []string, one string) []string {
 		return slices.DeleteFunc(slices.Clone(actions), func(a string) bool { return a == one })
 	}
+	register := func(q azure.Requests, id azure.RegistrationID) []azure.Request {
+		return []azure.Request{q.PutRegistration(id, secret.New("token")), q.PutLock(id), q.ActivationKey(id)}
+	}
+	remove := func(q azure.Requests, id azure.RegistrationID) []azure.Request {
+		return []azure.Request{q.DeleteLock(id), q.DeleteRegistration(id)}
+	}
+	move := func(q azure.Requests, id azure.RegistrationID) []azure.Request {
+		return []azure.Request{q.ValidateMove(id, id.Group()), q.DeleteLock(id), q.Move(id, id.Group()), q.PutLock(id)}
+	}
+	provider := func(q azure.Requests, id azure.RegistrationID) []azure.Request {
+		return append([]azure.Request{q.RegisterProvider(id.Subscription())}, register(q, id)...)
+	}
+	group := func(q azure.Requests, id azure.RegistrationID) []azure.Request {
+		return append([]azure.Request{q.CreateGroup(id.Group(), "eastus")}, register(q, id)...)
+	}
 	tests := []struct {
 		name     string
 		client   azuretest.Client
-		verbs    []string
+		writes   func(azure.Requests, azure.RegistrationID) []azure.Request
 		missing  string // in the refusal; "" is none
+		role     string // in the hint
 		progress string
 	}{
-		{"exactly the role", azuretest.Client{Actions: role("register", "move")}, []string{"register", "move"}, "", ""},
+		{"exactly the role", azuretest.Client{Actions: role("register")}, register, "", "", ""},
+		{"exactly the role of a removal", azuretest.Client{Actions: role("unregister")}, remove, "", "", ""},
+		{"exactly the role of a move", azuretest.Client{Actions: role("move")}, move, "", "", ""},
 		{"the role of the official documentation", azuretest.Client{Actions: []string{"Microsoft.Resources/subscriptions/resourceGroups/write", "Microsoft.Resources/subscriptions/resourceGroups/read",
 			"Microsoft.Resources/subscriptions/read", "Microsoft.AzureStack/registrations/*", "Microsoft.Authorization/permissions/read", "Microsoft.Authorization/locks/read", "Microsoft.Authorization/locks/write"}},
-			[]string{"unregister"}, "lacks the action Microsoft.Authorization/locks/delete in resource group", ""},
+			remove, "lacks the action Microsoft.Authorization/locks/delete in resource group", "unregister", ""},
 		{"Contributor cannot lock", azuretest.Client{Actions: []string{"*"}, NotActions: []string{"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write", "Microsoft.Authorization/elevateAccess/Action"}},
-			[]string{"register"}, "lacks the action Microsoft.Authorization/locks/write in resource group", ""},
-		{"what the state makes needless", azuretest.Client{Actions: without(without(role("register"), "Microsoft.AzureStack/register/action"), "Microsoft.Resources/subscriptions/locations/read")}, []string{"register"}, "", ""},
-		{"several", azuretest.Client{Actions: role("key", "register")}, []string{"unregister"}, "lacks the actions Microsoft.AzureStack/registrations/delete, Microsoft.Authorization/locks/read, Microsoft.Authorization/locks/delete in", ""},
-		{"not allowed to look", azuretest.Client{Actions: without(role("register"), "Microsoft.Authorization/permissions/read")}, []string{"register"}, "", "may not read its own rights"},
+			register, "lacks the action Microsoft.Authorization/locks/write in resource group", "register", ""},
+		{"what is not sent is not needed", azuretest.Client{Actions: without(role("register"), "Microsoft.AzureStack/register/action")}, register, "", "", ""},
+		{"the provider has to be registered", azuretest.Client{Actions: without(role("register"), "Microsoft.AzureStack/register/action")}, provider,
+			"lacks the action Microsoft.AzureStack/register/action in", "register", ""},
+		{"a group that is yet to be made", azuretest.Client{Actions: role("list")}, group, "", "", ""},
+		{"several", azuretest.Client{Actions: role("key", "register")}, remove, "lacks the actions Microsoft.Authorization/locks/delete, Microsoft.AzureStack/registrations/delete in", "unregister", ""},
+		{"of two verbs", azuretest.Client{Actions: role("list", "register")}, func(q azure.Requests, id azure.RegistrationID) []azure.Request {
+			return append(remove(q, id), move(q, id)...)
+		}, "resourceGroups/validateMoveResources/action", "move,unregister", ""},
+		{"not allowed to look", azuretest.Client{Actions: without(role("list"), "Microsoft.Authorization/permissions/read")}, register, "", "", "may not read its own rights"},
+		{"nothing to do", azuretest.Client{Actions: role("list")}, func(azure.Requests, azure.RegistrationID) []azure.Request { return nil }, "", "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.client.Secret = "a-client-secret"
 			s := newSite(t, azuretest.WithClient(tt.client), azuretest.WithGroup(azuretest.Group{Name: "azurestack"}))
 			c := s.connect(t)
-			group := s.id(t, "azurestack", "x").Group()
-			err := azure.CheckRights(t.Context(), c, group, tt.verbs...)
+			err := c.CheckWrites(t.Context(), tt.writes(c.Requests, s.id(t, "azurestack", "x")))
 			if tt.missing == "" {
 				if err != nil {
 					t.Error(err)
 				}
 			} else if fault.KindOf(err) != fault.Permanent || !strings.Contains(err.Error(), tt.missing) ||
-				fault.HintOf(err) != "azs-relay role --for "+strings.Join(tt.verbs, ",")+" --subscription "+s.Subscription {
+				fault.HintOf(err) != "azs-relay role --for "+tt.role+" --subscription "+s.Subscription {
 				t.Errorf("%v, hint %q", err, fault.HintOf(err))
 			}
-			if said := strings.Join(s.said, "\n"); !strings.Contains(said, tt.progress) {
+			if said := strings.Join(s.said, "\n"); !strings.Contains(said, tt.progress) || tt.progress == "" && strings.Contains(said, "not checked") {
 				t.Errorf("said %q, want %q", said, tt.progress)
 			}
 		})

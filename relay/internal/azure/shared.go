@@ -28,9 +28,15 @@ type Shared struct {
 	locations     memo[SubscriptionID, []Location]
 	groups        memo[string, foundGroup]
 	creating      memo[string, Group]
-	permissions   memo[string, error]
+	permissions   memo[string, told]
 
 	registrations memo[SubscriptionID, *registry]
+}
+
+// told is what Azure tells of the rights in a group.
+type told struct {
+	permissions []Permission
+	unchecked   string
 }
 
 type foundGroup struct {
@@ -97,16 +103,15 @@ func (s *Shared) CreateGroup(ctx context.Context, g GroupID, location string) (G
 	return made, err
 }
 
-// CheckRights is [CheckRights], once for each group and choice of verbs.
-func (s *Shared) CheckRights(ctx context.Context, g GroupID, verbs ...string) error {
-	refusal, err := s.permissions.get(ctx, strings.ToLower(g.String())+" "+strings.Join(verbs, " "), func() (error, error) {
-		r, err := s.Client.ReadRights(ctx, g, verbs...)
-		if r.Unchecked != "" {
-			s.retry.progress("the rights are not checked beforehand: " + r.Unchecked)
-		}
-		return r.Lacking(g, verbs...), err
+// CheckWrites is [Client.CheckWrites]; the permissions are read once for each group.
+func (s *Shared) CheckWrites(ctx context.Context, writes []Request) error {
+	return s.checkWrites(ctx, writes, func(ctx context.Context, g GroupID) ([]Permission, string, error) {
+		p, err := s.permissions.get(ctx, strings.ToLower(g.String()), func() (told, error) {
+			all, unchecked, err := s.effective(ctx, g)
+			return told{all, unchecked}, err
+		})
+		return p.permissions, p.unchecked, err
 	})
-	return errors.Join(refusal, err)
 }
 
 // Registrations is [Client.Registrations], once for each subscription; what this

@@ -127,8 +127,8 @@ func TestSharedAsksOnce(t *testing.T) {
 				err5 = errors.Join(err5, err)
 			}
 			_, err6 := c.Registrations(ctx, sub)
-			err7 := c.CheckRights(ctx, group, "register")
 			id := s.id(t, "azurestack", fmt.Sprintf("stamp-%d", i))
+			err7 := c.CheckWrites(ctx, []azure.Request{c.Requests.PutRegistration(id, token(uint64(i+1)))})
 			_, err8 := c.PutRegistration(ctx, id, token(uint64(i+1)))
 			if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8); err != nil {
 				t.Error(err)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -228,11 +230,11 @@ func (b *batching) work(ctx context.Context) error {
 	if err := b.confirm(); err != nil {
 		return err
 	}
-	begun := time.Now()
 	b.relay.Batch(ctx, b.items, flow.BatchOptions{Workers: b.c.Int("workers"), Deadline: b.c.Duration("stamp-deadline")}, func(e flow.Ended) {
 		b.ended(e)
-		b.progress(time.Since(begun))
+		b.progress(b.env.Clock.Now().Sub(b.report.Begun))
 	})
+	b.report.Calls = client.Sent()
 	return nil
 }
 
@@ -353,6 +355,13 @@ func (b *batching) finish(ctx context.Context) error {
 			}
 			if l.Error != "" {
 				fmt.Fprintf(w, ": %s", l.Error)
+			}
+			fmt.Fprintln(w)
+		}
+		if len(r.Calls) > 0 {
+			fmt.Fprint(w, "sent to Resource Manager:")
+			for _, kind := range slices.Sorted(maps.Keys(r.Calls)) {
+				fmt.Fprintf(w, " %d %s", r.Calls[kind], kind)
 			}
 			fmt.Fprintln(w)
 		}

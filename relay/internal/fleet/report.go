@@ -45,7 +45,7 @@ type Report struct {
 	Journal string         `json:"journal"` // head of its journal at the end
 	Begun   time.Time      `json:"begun"`
 	Ended   time.Time      `json:"ended"`
-	Calls   map[string]int `json:"calls"` // Resource Manager calls: reads, writes, deletes, and those repeated
+	Calls   map[string]int `json:"calls"` // to Resource Manager: "reads", "writes", "deletes"; those repeated count each time
 	Lines   []Line         `json:"bundles"`
 }
 

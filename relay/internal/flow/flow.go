@@ -36,6 +36,7 @@ type ResourceManager interface {
 	Locations(ctx context.Context, s azure.SubscriptionID) ([]azure.Location, error)
 	Group(ctx context.Context, g azure.GroupID) (azure.Group, bool, error)
 	CreateGroup(ctx context.Context, g azure.GroupID, location string) (azure.Group, error)
+	CheckWrites(ctx context.Context, writes []azure.Request) error
 	Registrations(ctx context.Context, s azure.SubscriptionID) ([]azure.Registration, error)
 	PutRegistration(ctx context.Context, id azure.RegistrationID, token secret.Text) (azure.Registration, error)
 	PutLock(ctx context.Context, id azure.RegistrationID) (azure.Lock, error)

@@ -425,17 +425,17 @@ func TestCallsPerVerb(t *testing.T) {
 		do            func(*testing.T, *outside)
 		reads, writes int
 	}{
-		{"`register`", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.request(t, spec(1), nil), Order{}) }, 5, 3},
-		{"`unregister BUNDLE`, found where it is expected", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.removal(t, 9, nil), Order{}) }, 4, 2},
+		{"`register`", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.request(t, spec(1), nil), Order{}) }, 6, 3},
+		{"`unregister BUNDLE`, found where it is expected", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.removal(t, 9, nil), Order{}) }, 5, 2},
 		{"`unregister --cloud-id` or `--token-file`", func(t *testing.T, out *outside) {
 			if err := out.force(Selection{CloudID: officialtest.CloudID(9)}); err != nil {
 				t.Fatal(err)
 			}
-		}, 4, 2},
-		{"`register` of a renewal", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.renewal(t, 9, nil), Order{}) }, 7, 5},
+		}, 5, 2},
+		{"`register` of a renewal", func(t *testing.T, out *outside) { out.mustHandle(t, out.agent.renewal(t, 9, nil), Order{}) }, 8, 5},
 		{"`register --in-place` of a renewal", func(t *testing.T, out *outside) {
 			out.mustHandle(t, out.agent.renewal(t, 9, nil), Order{InPlace: true})
-		}, 5, 3},
+		}, 6, 3},
 		{"`move`", func(t *testing.T, out *outside) {
 			o := Order{Subscription: out.azure.Subscription, Name: "AzureStack-" + officialtest.CloudID(9)}
 			j, err := out.Move(o, Target{Group: "stamps"})
@@ -445,7 +445,7 @@ func TestCallsPerVerb(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		}, 6, 5}, // Azure's answers to the two long calls are asked for once each, at the least
+		}, 8, 5}, // Azure's answers to the two long calls are asked for once each, at the least
 		{"`key`", func(t *testing.T, out *outside) {
 			id, err := azure.ParseRegistrationID(out.azure.State().Registrations[0].ID)
 			if err == nil {
@@ -473,6 +473,22 @@ func TestCallsPerVerb(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the identity may not do is refused before the first change, not half way:
+// fault 11 of the official flow registers and then cannot lock.
+func TestMissingRightsChangeNothing(t *testing.T) {
+	out := newOutside(t, azuretest.WithClient(azuretest.Client{Secret: "s", Actions: []string{"*"}, NotActions: []string{"Microsoft.Authorization/locks/write"}}),
+		azuretest.WithGroup(azuretest.Group{Name: "azurestack"}))
+	raw := out.agent.request(t, spec(1), nil)
+	_, err := out.handle(raw, Order{})
+	if fault.KindOf(err) != fault.Permanent || !strings.Contains(err.Error(), "lacks the action Microsoft.Authorization/locks/write") {
+		t.Errorf("%v", err)
+	}
+	if _, writes := callsOf(out, 0); writes != 0 || out.names() != "" {
+		t.Errorf("%d writes were sent, registered %q", writes, out.names())
+	}
+	out.mustHandle(t, raw, Order{NoLock: true}) // the same request is taken by who does not need the right
 }
 
 // The lock comes back in every outcome of a move: fault 20 of the official flow

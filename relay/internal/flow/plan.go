@@ -108,7 +108,8 @@ type Outcome struct {
 	Warnings []string
 }
 
-// Plan reads what stands in Azure and decides what is left to do.
+// Plan reads what stands in Azure and decides what is left to do. What the identity
+// may not do of it is refused here, before anything is changed.
 func (r *Relay) Plan(ctx context.Context, j *Job, o Order) (*Plan, error) {
 	p := &Plan{Job: j, lock: !o.NoLock, order: o}
 	plan := r.planRegister
@@ -119,6 +120,9 @@ func (r *Relay) Plan(ctx context.Context, j *Job, o Order) (*Plan, error) {
 		plan = r.planMove
 	}
 	if err := plan(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := r.Azure.CheckWrites(ctx, p.Writes()); err != nil {
 		return nil, err
 	}
 	return p, nil
