@@ -46,38 +46,103 @@ var fragileDir string
 
 // killsweep runs a command again and again on copies of the state folder HOME,
 // and kills it by SIGKILL at its first, second, third … write to the disk, until
-// it comes through. After each kill the same command must end with code 0, or
-// with AGAIN where nothing but the last words was missing, and the file OUT must
-// be there; an answer that was kept at the kill already must be that file. A
-// further run must end with code AGAIN and leave OUT as it is.
+// it comes through, see [faults.sweep].
 func killsweep(ts *testscript.TestScript, args []string) {
-	need(ts, args, 4, "killsweep HOME OUT AGAIN COMMAND…")
-	home, out, again, command := ts.MkAbs(args[0]), ts.MkAbs(args[1]), args[2], args[3:]
+	need(ts, args, 5, "killsweep LEAST HOME OUT AGAIN COMMAND…")
+	faults{
+		set:  func(n int) map[string]string { return map[string]string{"AZS_FAULT_KILL_AT": strconv.Itoa(n)} },
+		died: func(code int, _ string) bool { return code == -1 || code == 137 },
+		what: "kill",
+	}.sweep(ts, args)
+}
+
+// disksweep is [killsweep] for a disk that is full, readonly or broken from the
+// command's first, second, third … change of it on. The command must say so and
+// end with code 7, or 13 where it had more to do; what it says names the fault.
+func disksweep(ts *testscript.TestScript, args []string) {
+	need(ts, args, 6, "disksweep full|readonly|broken LEAST HOME OUT AGAIN COMMAND…")
+	says := map[string]string{"full": "no space left on device", "readonly": "read-only file system", "broken": "input/output error"}[args[0]]
+	if says == "" {
+		ts.Fatalf("a disk is full, readonly or broken, not %q", args[0])
+	}
+	faults{
+		set: func(n int) map[string]string {
+			return map[string]string{"AZS_FAULT_FAIL_AT": strconv.Itoa(n), "AZS_FAULT_DISK": args[0]}
+		},
+		died: func(code int, stderr string) bool {
+			return (code == 7 || code == 13) && strings.Contains(stderr, says)
+		},
+		what: args[0] + " disk",
+	}.sweep(ts, args[1:])
+}
+
+// faults is a way for a command to fail at the n-th of its changes of the disk.
+type faults struct {
+	set  func(n int) map[string]string // the variables of the program that is built for it
+	died func(code int, stderr string) bool
+	what string
+}
+
+// sweep runs a command with fault 1, 2, 3 … on copies of the state folder HOME
+// (which need not be there before), until no fault comes up. After each the
+// journal is whole, the same command on a sound disk must end with code 0, or
+// with AGAIN where nothing but the last words was missing, and the file OUT (- is
+// none) must be there; an answer that was kept at the fault already must be that
+// file. A further run must end with code AGAIN and leave OUT as it is. There are
+// at least LEAST faults.
+func (f faults) sweep(ts *testscript.TestScript, args []string) {
+	least, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	home, out, again, command := ts.MkAbs(args[1]), args[2], args[3], args[4:]
+	read := func() []byte {
+		if out == "-" {
+			return nil
+		}
+		data, err := os.ReadFile(ts.MkAbs(out))
+		ts.Check(err)
+		return data
+	}
 	dir, err := fragile()
 	ts.Check(err)
-	dying := append([]string{filepath.Join(dir, command[0])}, command[1:]...)
+	failing := append([]string{filepath.Join(dir, command[0])}, command[1:]...)
 
 	before := ts.MkAbs("before-" + filepath.Base(home))
 	ts.Check(os.RemoveAll(before)) // of an earlier sweep
-	ts.Check(os.CopyFS(before, os.DirFS(home)))
+	made := true
+	if _, err := os.Stat(home); err == nil {
+		made = false
+		ts.Check(os.CopyFS(before, os.DirFS(home)))
+	}
 	for n := 1; ; n++ {
 		ts.Check(os.RemoveAll(home))
-		ts.Check(os.CopyFS(home, os.DirFS(before)))
-		if err := os.Remove(out); err != nil && !os.IsNotExist(err) {
-			ts.Fatalf("%v", err)
+		if !made {
+			ts.Check(os.CopyFS(home, os.DirFS(before)))
 		}
-		ts.Setenv("AZS_FAULT_KILL_AT", strconv.Itoa(n))
-		code := run(ts, dying...)
-		ts.Setenv("AZS_FAULT_KILL_AT", "")
+		if out != "-" {
+			ts.Check(os.RemoveAll(ts.MkAbs(out)))
+		}
+		set := f.set(n)
+		for name, value := range set {
+			ts.Setenv(name, value)
+		}
+		code, stderr := run(ts, failing...), ts.ReadFile("stderr")
+		for name := range set {
+			ts.Setenv(name, "")
+		}
 		if code == 0 {
-			ts.Logf("%s writes %d times", strings.Join(command[:2], " "), n-1)
-			if n < 20 {
-				ts.Fatalf("it came through after %d kills only", n-1)
+			ts.Logf("%s: %d faults (%s)", strings.Join(command[:2], " "), n-1, f.what)
+			if n <= least {
+				ts.Fatalf("it came through after %d faults only", n-1)
 			}
 			return
 		}
-		if code != -1 && code != 137 {
-			ts.Fatalf("kill %d: exit code %d", n, code)
+		if !f.died(code, stderr) {
+			ts.Fatalf("%s %d: exit code %d", f.what, n, code)
+		}
+		if _, err := os.Stat(filepath.Join(home, "card.azc")); err == nil { // without it nothing was begun
+			if code := run(ts, command[0], "--home", home, "log"); code != 0 {
+				ts.Fatalf("after %s %d the journal is not whole: exit code %d", f.what, n, code)
+			}
 		}
 		var sealed []byte
 		for _, kept := range found(ts, filepath.Join(home, "bundles", "azs-answer-*")) {
@@ -88,18 +153,17 @@ func killsweep(ts *testscript.TestScript, args []string) {
 			ts.Check(err)
 		}
 		if code := run(ts, command...); code != 0 && strconv.Itoa(code) != again {
-			ts.Fatalf("after kill %d: exit code %d", n, code)
+			ts.Fatalf("after %s %d: exit code %d", f.what, n, code)
 		}
-		first, err := os.ReadFile(out)
-		ts.Check(err)
+		first := read()
 		if sealed != nil && strings.HasSuffix(out, ".azc") && !bytes.Equal(sealed, first) {
-			ts.Fatalf("after kill %d the answer is another one than stood there", n)
+			ts.Fatalf("after %s %d the answer is another one than stood there", f.what, n)
 		}
 		if code := run(ts, command...); strconv.Itoa(code) != again {
-			ts.Fatalf("a second time after kill %d: exit code %d, want %s", n, code, again)
+			ts.Fatalf("a second time after %s %d: exit code %d, want %s", f.what, n, code, again)
 		}
-		if second, err := os.ReadFile(out); err != nil || !bytes.Equal(first, second) {
-			ts.Fatalf("a second time after kill %d: another file (%v)", n, err)
+		if second := read(); !bytes.Equal(first, second) {
+			ts.Fatalf("a second time after %s %d: another file", f.what, n)
 		}
 	}
 }

@@ -54,7 +54,8 @@ import (
 //	                            damaged at every STEP-th byte; each must end with code N
 //	snapshot DIR FILE           write the names and digests of a folder's files to FILE
 //	hides BUNDLE WORD…          no section of the bundle, decoded or not, holds a word
-//	killsweep HOME OUT AGAIN COMMAND…  kill a command at every one of its writes, see killsweep
+//	killsweep LEAST HOME OUT AGAIN COMMAND…       kill a command at every one of its writes, see killsweep
+//	disksweep STATE LEAST HOME OUT AGAIN COMMAND… a disk that is full, readonly or broken from then on
 //	mkfifo FILE                 make a FIFO
 //	cut BUNDLE VERSION          set K, N, HALF, REST, TWICE and ID of its optical frames
 //	wedge BUNDLE VERSION FROM TO FILE     the lines that a handheld scanner types
@@ -82,7 +83,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": positive(azure), "postgres": positive(postgres), "stamp": positive(stamp), "activating": positive(activating), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "cut": positive(cut), "wedge": positive(wedge), "pictures": positive(pictures), "alter": positive(alter),
-			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "forge": positive(forge),
+			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "disksweep": positive(disksweep), "forge": positive(forge),
 		},
 	})
 }

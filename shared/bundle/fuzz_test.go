@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -215,6 +216,7 @@ func TestBombs(t *testing.T) {
 		{"64 MiB of zeros for 100 bytes", deflate(make([]byte, 64<<20)), 100, 256 << 10},
 		{"64 MiB of zeros for 1 MiB", deflate(make([]byte, 64<<20)), MaxPayload, 16 << 20},
 		{"empty segments", deflate(empty), MaxPayload, 48 << 20},
+		{"segments that are not there", deflate(binary.AppendUvarint(nil, MaxPayload)), MaxPayload, 16 << 20},
 		{"61,680 runs", deflate(table(segments(runs))), len(runs), 48 << 20},
 		{"58,254 damaged runs", deflate(table(segments(damaged))), len(damaged), 48 << 20},
 		{"length is negative", nil, -1, 64 << 10},

@@ -20,10 +20,14 @@ func Save(path string, data []byte, private bool) error {
 	if private {
 		perm = 0o600
 	}
-	err := CheckSave(path, data)
-	if err == nil {
-		if err = atomicfile.Create(path, data, perm); errors.Is(err, fs.ErrExist) {
-			err = CheckSave(path, data)
+	same, err := standing(path, data)
+	if err != nil || same {
+		return err
+	}
+	err = atomicfile.Create(path, data, perm)
+	if errors.Is(err, fs.ErrExist) { // since the look
+		if same, now := standing(path, data); same || now != nil {
+			return now
 		}
 	}
 	return err
@@ -32,14 +36,20 @@ func Save(path string, data []byte, private bool) error {
 // CheckSave reports, before anything is done, whether [Save] would be refused for
 // a file that stands at path already.
 func CheckSave(path string, data []byte) error {
-	old, err := ReadText(path, len(data))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err == nil && bytes.Equal(old, data):
-		return nil
+	_, err := standing(path, data)
+	return err
+}
+
+// standing reports whether a file with these bytes stands at path. Anything else
+// there, also a link to nowhere, is a [fault.Usage] error.
+func standing(path string, data []byte) (same bool, err error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return fault.New(fault.Usage, "the file %q exists with other contents and is not replaced", path).
+	if old, err := ReadText(path, len(data)); err == nil && bytes.Equal(old, data) {
+		return true, nil
+	}
+	return false, fault.New(fault.Usage, "the file %q exists with other contents and is not replaced", path).
 		Hint("the same command with another file name")
 }
 

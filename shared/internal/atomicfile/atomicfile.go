@@ -40,6 +40,15 @@ const (
 	TempSuffix = ".tmp"
 )
 
+// A change of the disk is of one kind or of several.
+type change int
+
+const (
+	grows   change = 1 << iota // takes room
+	renames                    // changes names or lengths
+	syncs                      // makes durable what was changed
+)
+
 // IsTemp reports whether name is that of a temporary file of this program.
 func IsTemp(name string) bool {
 	return strings.HasPrefix(name, TempPrefix) && strings.HasSuffix(name, TempSuffix)
@@ -71,7 +80,10 @@ func write(path string, data []byte, perm fs.FileMode, rename func(from, to stri
 		return fault.New(fault.Medium, "the file %q could not be written: %w", path, err)
 	}
 	Boundary("before rename")
-	if err := rename(temp, path); err != nil {
+	if err = attempt(renames); err == nil {
+		err = rename(temp, path)
+	}
+	if err != nil {
 		os.Remove(temp)
 		if errors.Is(err, fs.ErrExist) {
 			return fault.New(fault.Medium, "the file %q exists already and is not replaced: %w", path, fs.ErrExist)
@@ -105,7 +117,7 @@ func writeTemp(dir, base string, data []byte, perm fs.FileMode) (path string, er
 	if err := WriteAll(f, data); err != nil {
 		return "", err
 	}
-	if err := f.Sync(); err != nil {
+	if err := syncFile(f); err != nil {
 		return "", err
 	}
 	Boundary("after fsync")
@@ -121,6 +133,9 @@ func writeTemp(dir, base string, data []byte, perm fs.FileMode) (path string, er
 func createTemp(dir, base string, perm fs.FileMode) (*os.File, error) {
 	for n := 0; ; n++ {
 		name := fmt.Sprintf("%s%s-%d-%d%s", TempPrefix, base, os.Getpid(), n, TempSuffix)
+		if err := attempt(grows | renames); err != nil {
+			return nil, err
+		}
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 		if errors.Is(err, fs.ErrExist) && n < 1000 {
 			continue
@@ -141,7 +156,7 @@ func Append(f *os.File, line []byte) error {
 	Boundary("before append")
 	err = WriteAll(f, line)
 	if err == nil {
-		err = f.Sync()
+		err = syncFile(f)
 	}
 	if err == nil {
 		Boundary("after append")
@@ -156,10 +171,20 @@ func Append(f *os.File, line []byte) error {
 
 // cutBack gives f the length old again, durably.
 func cutBack(f *os.File, old int64) error {
+	if err := attempt(renames); err != nil {
+		return err
+	}
 	if err := f.Truncate(old); err != nil {
 		return err
 	}
 	if _, err := f.Seek(old, io.SeekStart); err != nil {
+		return err
+	}
+	return syncFile(f)
+}
+
+func syncFile(f *os.File) error {
+	if err := attempt(syncs); err != nil {
 		return err
 	}
 	return f.Sync()
@@ -173,6 +198,9 @@ func WriteAll(w io.Writer, data []byte) error {
 	for i, piece := range pieces(data) {
 		if i > 0 {
 			Boundary("torn write")
+		}
+		if err := attempt(grows); err != nil {
+			return err
 		}
 		n, err := w.Write(piece)
 		if err == nil && n < len(piece) {
@@ -194,6 +222,15 @@ func syncDir(dir string) error {
 	}
 	defer f.Close()
 	return SyncFolder(f)
+}
+
+// SyncFolder makes the names in the open folder durable. Where a folder cannot be
+// synced, as on Windows, it does nothing.
+func SyncFolder(folder *os.File) error {
+	if err := attempt(syncs); err != nil {
+		return err
+	}
+	return syncFolder(folder)
 }
 
 // Sweep removes the temporary files that killed processes left in dir. The

@@ -8,3 +8,7 @@ func Boundary(name string) {}
 
 // pieces returns data in the portions in which it is written: one.
 func pieces(data []byte) [][]byte { return [][]byte{data} }
+
+// attempt comes before every change of the disk. It allows it; built with the tag
+// faultinject the disk can be full, read-only or gone from one attempt on.
+func attempt(change) error { return nil }

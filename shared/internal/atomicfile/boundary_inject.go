@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 var passed struct {
@@ -60,4 +61,42 @@ func die() {
 // pieces returns data in two halves, so that a test can kill between them.
 func pieces(data []byte) [][]byte {
 	return [][]byte{data[:len(data)/2], data[len(data)/2:]}
+}
+
+var attempts struct {
+	sync.Mutex
+	n      int
+	failed bool
+}
+
+// attempt comes before every change of the disk and says how it fails: from
+// number AZS_FAULT_FAIL_AT on (counted from 1 since the process began) the disk is
+// in the state AZS_FAULT_DISK, which is "full" (nothing grows), "readonly"
+// (nothing changes; syncing is fine) or "broken", as when a stick is pulled
+// (nothing works). The first refusal is noted in AZS_FAULT_COUNT_FILE.
+func attempt(c change) error {
+	var answer error
+	switch state := os.Getenv("AZS_FAULT_DISK"); {
+	case state == "full" && c&grows != 0:
+		answer = syscall.ENOSPC
+	case state == "readonly" && c != syncs:
+		answer = syscall.EROFS
+	case state == "broken":
+		answer = syscall.EIO
+	default:
+		return nil
+	}
+	from, err := strconv.Atoi(os.Getenv("AZS_FAULT_FAIL_AT"))
+	attempts.Lock()
+	defer attempts.Unlock()
+	if attempts.n++; err != nil || attempts.n < from {
+		return nil
+	}
+	if path := os.Getenv("AZS_FAULT_COUNT_FILE"); path != "" && !attempts.failed {
+		if err := note(path, fmt.Sprintf("failed at attempt %d: %v\n", attempts.n, answer)); err != nil {
+			panic(err)
+		}
+	}
+	attempts.failed = true
+	return answer
 }

@@ -2,5 +2,5 @@ package atomicfile
 
 import "os"
 
-// SyncFolder does nothing: Windows cannot sync a folder.
-func SyncFolder(folder *os.File) error { return nil }
+// syncFolder does nothing: Windows cannot sync a folder.
+func syncFolder(folder *os.File) error { return nil }
