@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,24 +58,33 @@ func killsweep(ts *testscript.TestScript, args []string) {
 	}.sweep(ts, args)
 }
 
-// disksweep is [killsweep] for a disk that is full, readonly or broken from the
-// command's first, second, third … change of it on. The command must say so and
-// end with code 7, or 13 where it had more to do; what it says names the fault.
+// disksweep is [killsweep] for a disk that is full, then for one that is read-only,
+// then for one that is broken, from the command's first, second, third … change of
+// it on. The command must say so and end with code 7, or 13 where it had more to do.
 func disksweep(ts *testscript.TestScript, args []string) {
-	need(ts, args, 6, "disksweep full|readonly|broken LEAST HOME OUT AGAIN COMMAND…")
-	says := map[string]string{"full": "no space left on device", "readonly": "read-only file system", "broken": "input/output error"}[args[0]]
-	if says == "" {
-		ts.Fatalf("a disk is full, readonly or broken, not %q", args[0])
+	need(ts, args, 5, "disksweep LEAST HOME OUT AGAIN COMMAND…")
+	home, before := ts.MkAbs(args[1]), ts.MkAbs("before-"+filepath.Base(args[1]))
+	_, err := os.Stat(home)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	for i, disk := range []struct{ state, says string }{
+		{"full", "no space left on device"}, {"readonly", "read-only file system"}, {"broken", "input/output error"},
+	} {
+		if i > 0 { // each starts where the first did
+			ts.Check(os.RemoveAll(home))
+			if !fresh {
+				ts.Check(os.CopyFS(home, os.DirFS(before)))
+			}
+		}
+		faults{
+			set: func(n int) map[string]string {
+				return map[string]string{"AZS_FAULT_FAIL_AT": strconv.Itoa(n), "AZS_FAULT_DISK": disk.state}
+			},
+			died: func(code int, stderr string) bool {
+				return (code == 7 || code == 13) && strings.Contains(stderr, disk.says)
+			},
+			what: disk.state + " disk",
+		}.sweep(ts, args)
 	}
-	faults{
-		set: func(n int) map[string]string {
-			return map[string]string{"AZS_FAULT_FAIL_AT": strconv.Itoa(n), "AZS_FAULT_DISK": args[0]}
-		},
-		died: func(code int, stderr string) bool {
-			return (code == 7 || code == 13) && strings.Contains(stderr, says)
-		},
-		what: args[0] + " disk",
-	}.sweep(ts, args[1:])
 }
 
 // faults is a way for a command to fail at the n-th of its changes of the disk.

@@ -55,7 +55,7 @@ import (
 //	snapshot DIR FILE           write the names and digests of a folder's files to FILE
 //	hides BUNDLE WORD…          no section of the bundle, decoded or not, holds a word
 //	killsweep LEAST HOME OUT AGAIN COMMAND…       kill a command at every one of its writes, see killsweep
-//	disksweep STATE LEAST HOME OUT AGAIN COMMAND… a disk that is full, readonly or broken from then on
+//	disksweep LEAST HOME OUT AGAIN COMMAND…       the same with a disk that is full, read-only or broken from then on
 //	mkfifo FILE                 make a FIFO
 //	cut BUNDLE VERSION          set K, N, HALF, REST, TWICE and ID of its optical frames
 //	wedge BUNDLE VERSION FROM TO FILE     the lines that a handheld scanner types

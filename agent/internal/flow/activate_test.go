@@ -259,6 +259,9 @@ func TestAKeyFileInTheWay(t *testing.T) {
 	}
 	_, err := in.Activate(context.Background(), answer, file)
 	wantKind(t, err, fault.Usage, "is not replaced")
+	if got := state(t, in.Ledger, r.Trip); got != ledger.Admitted {
+		t.Errorf("the answer is used up: the trip is %s", got)
+	}
 	if got, _ := os.ReadFile(string(file)); string(got) != "the key of another stamp" {
 		t.Errorf("the file holds %q", got)
 	}
