@@ -119,12 +119,14 @@ func (id *Identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, id.failed(err)
 	}
+	// What the plugin started itself may hold the pipe when the plugin is gone.
+	defer context.AfterFunc(id.ctx, func() { out.Close() })()
 	key, err := id.talk(in, bufio.NewReaderSize(out, maxLine), stanzas)
 	in.Close()
+	out.Close()
 	if err != nil {
 		_ = cmd.Process.Kill() // it may wait for an answer that it does not get
 	}
-	_, _ = io.Copy(io.Discard, out)
 	werr := cmd.Wait()
 	switch {
 	case id.ctx.Err() != nil:
@@ -153,9 +155,7 @@ func (id *Identity) talk(to io.Writer, from *bufio.Reader, stanzas []*age.Stanza
 		write(&all, s.Body, append([]string{"recipient-stanza", "0", s.Type}, s.Args...)...)
 	}
 	write(&all, nil, "done")
-	if _, err := to.Write(all.Bytes()); err != nil {
-		return nil, err
-	}
+	_, _ = to.Write(all.Bytes()) // who does not listen may have said why
 	for range maxAnswers {
 		s, err := read(from)
 		if err != nil {
@@ -188,9 +188,7 @@ func (id *Identity) talk(to io.Writer, from *bufio.Reader, stanzas []*age.Stanza
 		}
 		var reply bytes.Buffer
 		write(&reply, body, answer...)
-		if _, err := to.Write(reply.Bytes()); err != nil {
-			return nil, err
-		}
+		_, _ = to.Write(reply.Bytes())
 	}
 	return nil, fmt.Errorf("it was not done after %d answers", maxAnswers)
 }
