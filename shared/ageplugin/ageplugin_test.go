@@ -279,7 +279,7 @@ func TestAPluginAsksForItsPIN(t *testing.T) {
 // A plugin that waits for a touch ends when the operator stops the program.
 func TestAPluginThatHangsIsStopped(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
-	id, err := New(ctx, script(t, `printf -- '-> msg\n\n'; exec 3<&0; cat <&3 & wait`), plugin.EncodeIdentity("x", nil),
+	id, err := New(ctx, script(t, `exec 3<&0; (exec 4>&1; exec cat <&3 >/dev/null) & printf -- '-> msg\n\n'; wait`), plugin.EncodeIdentity("x", nil),
 		UI{Say: func(string) { stop() }})
 	if err != nil {
 		t.Fatal(err)
