@@ -367,9 +367,10 @@ func (m *Manifest) addressed(e Expect) error {
 	return fault.New(fault.NotForUs, "bundle %s is of kind %s, want %v", m.Bundle, m.Kind, e.Kinds)
 }
 
-// Decrypt opens the sealed section with native age identities, never a passphrase,
-// and checks that the body was made for this manifest. Every failure is
-// [fault.Refused].
+// Decrypt opens the sealed section with age identities, never a passphrase, and
+// checks that the body was made for this manifest. Every failure is
+// [fault.Refused], but one of an identity that says itself that it is
+// [fault.Locked] or was stopped.
 func (v *Verified) Decrypt(identities ...age.Identity) (*Body, error) {
 	plain := v.bundle.sealed
 	if v.Manifest.Kind != KindPairing {
@@ -379,6 +380,9 @@ func (v *Verified) Decrypt(identities ...age.Identity) (*Body, error) {
 			}
 		}
 		r, err := age.Decrypt(bytes.NewReader(v.bundle.sealed), identities...)
+		if k := fault.KindOf(err); k == fault.Locked || k == fault.Cancelled { // of an identity that a plugin holds
+			return nil, err
+		}
 		if err != nil {
 			return nil, fault.New(fault.Refused, "bundle %s does not decrypt with our identity: %w", v.Manifest.Bundle, err)
 		}
@@ -456,6 +460,14 @@ func (d Draft) Seal(rand io.Reader, signers ...ssh.Signer) (*Bundle, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// CheckRecipients reports whether a bundle can be sealed to all of the recipients
+// at once. age refuses to put one that a quantum computer could open (age1…,
+// age1tag1…) beside one that it could not (age1pq1…, age1tagpq1…).
+func CheckRecipients(recipients []string) error {
+	_, err := encrypt(nil, recipients)
+	return err
 }
 
 func encrypt(plain []byte, recipients []string) ([]byte, error) {

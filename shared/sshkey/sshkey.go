@@ -114,25 +114,15 @@ func (h held) PublicKey() ssh.PublicKey { return h.key }
 // Sign implements [ssh.Signer]. The random source is the agent's own.
 func (h held) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
 	fingerprint := ssh.FingerprintSHA256(h.key)
-	var keys []*agent.Key
 	var sig *ssh.Signature
 	err := withAgent(h.ctx, func(a agent.Agent) (err error) {
-		if keys, err = a.List(); err != nil {
+		if err := holds(a, h.key); err != nil {
 			return err
 		}
-		for _, k := range keys {
-			if bytes.Equal(k.Blob, h.key.Marshal()) {
-				sig, err = a.Sign(h.key, data)
-				if err != nil {
-					return fault.New(fault.Locked, "the ssh-agent does not sign with %s: %w; the touch or the confirmation was missing, perhaps", fingerprint, err)
-				}
-				return nil
-			}
+		if sig, err = a.Sign(h.key, data); err != nil {
+			return fault.New(fault.Locked, "the ssh-agent does not sign with %s: %w; the touch or the confirmation was missing, perhaps", fingerprint, err).Hint("ssh-add -l")
 		}
-		if len(keys) == 0 { // a locked agent says the same
-			return fault.New(fault.Locked, "the ssh-agent holds no key, or is locked; the signing key is %s", fingerprint).Hint("ssh-add -X   # or, when it is not locked, ssh-add KEYFILE")
-		}
-		return fault.New(fault.Locked, "the ssh-agent does not hold the signing key %s any more, it holds %q", fingerprint, names(keys)).Hint("ssh-add KEYFILE")
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -141,6 +131,28 @@ func (h held) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
 		return nil, fault.New(fault.Locked, "what the ssh-agent returned is no signature of %s: %w", fingerprint, err).Hint("ssh-add -T PUBLICKEYFILE")
 	}
 	return sig, nil
+}
+
+// Held reports whether the ssh-agent would be asked in vain for a signature of the
+// key: nil, or [fault.Locked] as [Signer] has it. Nobody is asked for a touch.
+func Held(ctx context.Context, key ssh.PublicKey) error {
+	return withAgent(ctx, func(a agent.Agent) error { return holds(a, key) })
+}
+
+func holds(a agent.Agent, key ssh.PublicKey) error {
+	keys, err := a.List()
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if bytes.Equal(k.Blob, key.Marshal()) {
+			return nil
+		}
+	}
+	if len(keys) == 0 { // a locked agent says the same
+		return fault.New(fault.Locked, "the ssh-agent holds no key, or is locked; the signing key is %s", ssh.FingerprintSHA256(key)).Hint("ssh-add -X   # or, when it is not locked, ssh-add KEYFILE")
+	}
+	return fault.New(fault.Locked, "the ssh-agent does not hold the signing key %s any more, it holds %q", ssh.FingerprintSHA256(key), names(keys)).Hint("ssh-add KEYFILE")
 }
 
 func list(ctx context.Context) (keys []*agent.Key, err error) {

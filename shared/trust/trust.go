@@ -10,31 +10,35 @@
 // The limit: who can write in the state can pin a peer. A folder is as trustworthy
 // as the account that owns it, a database as every account that may write to it.
 //
-// In the state folder, or under the same names in a database (see [Files]): identity.age (or identity.key without a passphrase), a
-// text of one OpenSSH private key and one age secret key; card.azc; and
-// peers/LABEL.peer, a few lines about the pinning above the peer's card.
+// In the state folder, or under the same names in a database (see [Files]):
+// identity.age (or identity.key without a passphrase), a text of one OpenSSH
+// private key, or the public key that an ssh-agent holds, and one age secret key,
+// or what an age plugin needs (keys.go); card.azc; peers/LABEL.peer, a few lines
+// about the pinning above the peer's card; and, while our own keys are changed,
+// next.azc and former.azc (rekey.go).
 package trust
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"encoding/pem"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
-	"golang.org/x/crypto/ssh"
 
+	"github.com/azs-courier/azs-courier/shared/ageplugin"
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/secret"
+	"github.com/azs-courier/azs-courier/shared/sshkey"
 )
 
 const (
@@ -47,19 +51,28 @@ const (
 )
 
 // Store is the part of a side's state that holds identity and peers.
-type Store struct{ files Files }
+type Store struct {
+	files Files
+	ctx   context.Context // of what an ssh-agent or an age plugin is asked
+	ui    ageplugin.UI
+}
 
 // At names the store in a state folder; nothing is read yet.
-func At(dir string) Store { return Store{folder(dir)} }
+func At(dir string) Store { return In(folder(dir)) }
 
 // In names the store in other files than those of a folder.
-func In(files Files) Store { return Store{files} }
+func In(files Files) Store {
+	return Store{files, context.Background(), ageplugin.UI{
+		Say: func(string) {},
+		Ask: func(string, bool) (string, error) { return "", errors.New("there is nobody to ask") },
+	}}
+}
 
-// Protection says how the identity is kept.
-type Protection struct {
-	Passphrase secret.Text
-	Insecure   bool // no passphrase, spelt out by the operator
-	WorkFactor int  // log2 of scrypt's N; 0 is age's default
+// Attended returns the store with a person beside it: whom an age plugin asks, and
+// who may end the waiting for a touch.
+func (s Store) Attended(ctx context.Context, ui ageplugin.UI) Store {
+	s.ctx, s.ui = ctx, ui
+	return s
 }
 
 // Create makes keys and card. A store that has a card already, even a damaged one,
@@ -68,11 +81,8 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 	if err := CheckLabel(label); err != nil {
 		return nil, err
 	}
-	if p.Passphrase.Empty() != p.Insecure {
-		return nil, fault.New(fault.Usage, "an identity has either a passphrase or, spelt out, none")
-	}
-	if p.Insecure && !s.files.Private() {
-		return nil, fault.New(fault.Usage, "%s is shared: an identity stands in it under a passphrase only", s.files)
+	if err := s.checkProtection(p); err != nil {
+		return nil, err
 	}
 	switch _, err := s.Card(); {
 	case err == nil:
@@ -80,46 +90,41 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 	case fault.KindOf(err) != fault.Locked:
 		return nil, fmt.Errorf("%s has an identity already: %w", s.files, err)
 	}
-	_, key, err := ed25519.GenerateKey(rand)
-	if err != nil {
-		return nil, fmt.Errorf("make the signing key: %w", err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("make the signing key: %w", err)
-	}
-	ageID, err := age.GenerateHybridIdentity()
-	if err != nil {
-		return nil, fmt.Errorf("make the age identity: %w", err)
-	}
-	card, err := newCard(role, label, signer, []string{ageID.Recipient().String()}, now, rand)
+	keys, err := s.newKeys(label, p, rand)
 	if err != nil {
 		return nil, err
 	}
-	block, err := ssh.MarshalPrivateKey(key, label)
+	card, err := newCard(role, label, keys.signer, append(keys.recipients, p.Recovery...), now, rand)
 	if err != nil {
-		return nil, fmt.Errorf("spell the signing key: %w", err)
+		return nil, err
 	}
-	text := append(pem.EncodeToMemory(block), ageID.String()+"\n"...)
-	name, other := plainName, sealedName
-	if !p.Insecure {
-		name, other = sealedName, plainName
-		if text, err = lock(text, p); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.files.WriteFile(name, text, false); err != nil {
-		return nil, storing("identity", err)
-	}
-	// A run that was killed before its card may have kept its identity the other way.
-	if err := s.files.RemoveFile(other); err != nil {
-		return nil, storing("identity", err)
+	if err := s.writeIdentity(keys.text, p); err != nil {
+		return nil, err
 	}
 	// The card is last: a store without it has no identity yet, and is made anew.
 	if err := s.files.WriteFile(cardName, card.Bundle.Text(), true); err != nil {
 		return nil, storing("card", err)
 	}
 	return card, nil
+}
+
+// writeIdentity keeps the private half, under the passphrase if there is one.
+func (s Store) writeIdentity(text []byte, p Protection) (err error) {
+	name, other := plainName, sealedName
+	if !p.Passphrase.Empty() {
+		name, other = sealedName, plainName
+		if text, err = lock(text, p); err != nil {
+			return err
+		}
+	}
+	if err := s.files.WriteFile(name, text, false); err != nil {
+		return storing("identity", err)
+	}
+	// A run that was killed before its card may have kept its identity the other way.
+	if err := s.files.RemoveFile(other); err != nil {
+		return storing("identity", err)
+	}
+	return nil
 }
 
 func lock(text []byte, p Protection) ([]byte, error) {
@@ -159,49 +164,66 @@ func (s Store) Card() (*Card, error) {
 
 // Identity is our unlocked private half.
 type Identity struct {
-	Card   *Card
-	signer ssh.Signer
-	ages   []age.Identity
+	Card *Card
+	*keys
+	former *keys // of the card before a rekey, until the rekey is finished; or nil
 }
 
 // Unlock reads the identity. The passphrase is asked for only when there is one;
-// a wrong one is fault.Locked.
+// a wrong one is fault.Locked, and so is a signing key that its ssh-agent does not
+// hold.
 func (s Store) Unlock(passphrase func() (secret.Text, error)) (*Identity, error) {
 	card, err := s.Card()
 	if err != nil {
 		return nil, err
 	}
+	all, _, err := s.readIdentity(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	id := &Identity{Card: card, keys: find(all, card)}
+	if id.keys == nil {
+		return nil, fault.New(fault.Locked, "identity and card of %s do not belong together", s.files)
+	}
+	if id.keys.agent {
+		if err := sshkey.Held(s.ctx, card.Key); err != nil {
+			return nil, err
+		}
+	}
+	former, err := s.former(card)
+	if err != nil {
+		return nil, err
+	}
+	if former != nil {
+		id.former = find(all, former)
+	}
+	return id, nil
+}
+
+// readIdentity reads all keys that there are, the newest first, and the passphrase
+// under which they stood.
+func (s Store) readIdentity(passphrase func() (secret.Text, error)) ([]*keys, secret.Text, error) {
+	var pass secret.Text
 	text, err := s.files.ReadFile(sealedName, maxIdentity)
 	switch {
 	case err == nil:
-		if text, err = unlock(text, passphrase); err != nil {
-			return nil, err
+		if pass, err = passphrase(); err != nil {
+			return nil, pass, err
+		}
+		if text, err = unlock(text, pass); err != nil {
+			return nil, pass, err
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		if text, err = s.files.ReadFile(plainName, maxIdentity); err != nil {
-			return nil, fault.New(fault.Locked, "identity: %w", err)
+			return nil, pass, fault.New(fault.Locked, "identity: %w", err)
 		}
 	case fault.KindOf(err) == fault.Unreachable:
-		return nil, err
+		return nil, pass, err
 	default:
-		return nil, fault.New(fault.Locked, "identity: %w", err)
+		return nil, pass, fault.New(fault.Locked, "identity: %w", err)
 	}
-	block, rest := pem.Decode(text)
-	if block == nil {
-		return nil, fault.New(fault.Locked, "identity holds no signing key")
-	}
-	signer, err := ssh.ParsePrivateKey(pem.EncodeToMemory(block))
-	if err != nil {
-		return nil, fault.New(fault.Locked, "signing key of the identity is damaged")
-	}
-	ages, err := age.ParseIdentities(bytes.NewReader(rest))
-	if err != nil {
-		return nil, fault.New(fault.Locked, "age key of the identity is damaged")
-	}
-	if !bytes.Equal(signer.PublicKey().Marshal(), card.Key.Marshal()) {
-		return nil, fault.New(fault.Locked, "identity and card of %s do not belong together", s.files)
-	}
-	return &Identity{Card: card, signer: signer, ages: ages}, nil
+	all, err := s.parseKeys(text)
+	return all, pass, err
 }
 
 // Protected reports whether the identity stands under a passphrase.
@@ -210,11 +232,7 @@ func (s Store) Protected() bool {
 	return err == nil
 }
 
-func unlock(text []byte, passphrase func() (secret.Text, error)) ([]byte, error) {
-	pass, err := passphrase()
-	if err != nil {
-		return nil, err
-	}
+func unlock(text []byte, pass secret.Text) ([]byte, error) {
 	if pass.Empty() {
 		return nil, fault.New(fault.Locked, "the passphrase is empty")
 	}
@@ -239,6 +257,18 @@ type Peer struct {
 	Pair   bundle.ID
 	Pinned time.Time // our clock
 	By     string    // how it was confirmed
+	Own    *Card     // our card of this pair: the present one, or that before a rekey
+
+	former *Peer // the pair of our former card, until a rekey is finished; or nil
+}
+
+// In returns the peer in one of the pairs that this side has with it: the present
+// one, or that of our former card. What was begun in a pair, ends in it.
+func (p Peer) In(pair bundle.ID) (Peer, bool) {
+	if p.former != nil && p.former.Pair == pair {
+		return *p.former, true
+	}
+	return p, p.Pair == pair
 }
 
 // Label names the peer on this side.
@@ -254,6 +284,10 @@ func (s Store) Peers() ([]Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	former, err := s.former(own)
+	if err != nil {
+		return nil, err
+	}
 	names, err := s.files.FileNames()
 	if err != nil {
 		return nil, storing("pinned peers", err)
@@ -266,6 +300,13 @@ func (s Store) Peers() ([]Peer, error) {
 		p, err := s.readPeer(name, own)
 		if err != nil {
 			return nil, fmt.Errorf("pinned peer %s: %w", path.Base(name), err)
+		}
+		if former != nil {
+			pair, err := PairID(former, p.Card)
+			if err != nil {
+				return nil, err
+			}
+			p.former = &Peer{Card: p.Card, Pair: pair, Pinned: p.Pinned, By: p.By, Own: former}
 		}
 		out = append(out, p)
 	}
@@ -299,7 +340,7 @@ func (s Store) readPeer(name string, own *Card) (Peer, error) {
 	if err != nil {
 		return Peer{}, err
 	}
-	return Peer{Card: card, Pair: pair, Pinned: at, By: by}, nil
+	return Peer{Card: card, Pair: pair, Pinned: at, By: by, Own: own}, nil
 }
 
 // Pin believes a card from now on. The same card again is fine; another card
@@ -318,7 +359,7 @@ func (s Store) Pin(card *Card, by string, now time.Time, replace bool) (Peer, *P
 	if err != nil {
 		return Peer{}, nil, err
 	}
-	p := Peer{Card: card, Pair: pair, Pinned: now.UTC().Truncate(time.Second), By: by}
+	p := Peer{Card: card, Pair: pair, Pinned: now.UTC().Truncate(time.Second), By: by, Own: own}
 	var old *Peer
 	for i, q := range peers {
 		switch {
@@ -368,7 +409,14 @@ func (s Store) Signers() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	former, err := s.former(own)
+	if err != nil {
+		return nil, err
+	}
 	out := []byte(own.SignersLine())
+	if former != nil { // its key signs a rekey, and what was begun before it
+		out = append(out, former.SignersLine()...)
+	}
 	for _, p := range peers {
 		out = append(out, p.Card.SignersLine()...)
 	}
@@ -390,7 +438,11 @@ func Verify(own *Card, peers []Peer, b *bundle.Bundle, kinds ...bundle.Kind) (Pe
 		if !bytes.Equal(keys[0].Marshal(), p.Card.Key.Marshal()) {
 			continue
 		}
-		v, err := b.Verify(bundle.Expect{Signer: p.Card.Key, Pair: p.Pair, To: bundle.RecipientsFingerprint(own.Recipients), Kinds: kinds})
+		// Which of two pairs to hold it against, the manifest may say; both are ours.
+		if m, err := b.Peek(); err == nil {
+			p, _ = p.In(m.Pair)
+		}
+		v, err := b.Verify(bundle.Expect{Signer: p.Card.Key, Pair: p.Pair, To: bundle.RecipientsFingerprint(p.Own.Recipients), Kinds: kinds})
 		return p, v, err
 	}
 	return Peer{}, nil, fault.New(fault.NotForUs, "the bundle is signed by %s, and no pinned peer has that key", bundle.KeyFingerprint(keys[0])).
@@ -398,12 +450,24 @@ func Verify(own *Card, peers []Peer, b *bundle.Bundle, kinds ...bundle.Kind) (Pe
 }
 
 // Open decrypts a bundle that [Verify] accepted.
-func (id *Identity) Open(v *bundle.Verified) (*bundle.Body, error) { return v.Decrypt(id.ages...) }
+func (id *Identity) Open(v *bundle.Verified) (*bundle.Body, error) {
+	ages := id.keys.ages
+	if id.former != nil {
+		ages = append(slices.Clone(ages), id.former.ages...)
+	}
+	return v.Decrypt(ages...)
+}
 
 // Seal makes a bundle for a peer; pair and recipients of the draft are set here.
+// In the pair of our former card it is signed by the former key: the peer that
+// asked there knows no other.
 func (id *Identity) Seal(to Peer, d bundle.Draft, rand io.Reader) (*bundle.Bundle, error) {
+	signer := id.signer
+	if id.former != nil && find([]*keys{id.former}, to.Own) != nil {
+		signer = id.former.signer
+	}
 	d.Pair, d.Recipients = to.Pair, to.Card.Recipients
-	return d.Seal(rand, id.signer)
+	return d.Seal(rand, signer)
 }
 
 // CardInside returns the agent's card that rides inside its first request. The

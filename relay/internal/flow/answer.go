@@ -28,7 +28,7 @@ func (r *Relay) ours(raw []byte, j *Job) (*bundle.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := sealed.Verify(bundle.Expect{Signer: r.Identity.Card.Key, Pair: j.Peer.Pair,
+	v, err := sealed.Verify(bundle.Expect{Signer: j.Peer.Own.Key, Pair: j.Peer.Pair,
 		To: bundle.RecipientsFingerprint(j.Peer.Card.Recipients), Kinds: []bundle.Kind{bundle.KindAnswer}})
 	if err != nil {
 		return nil, err

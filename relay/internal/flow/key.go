@@ -114,16 +114,19 @@ func (r *Relay) TripOf(id azure.RegistrationID) (trip ledger.Trip, ok bool) {
 func (r *Relay) jobOf(t ledger.Trip) (*Job, error) {
 	d := t.Data
 	j := &Job{Trip: t.ID, Known: t, Ask: &bundle.Request{Operation: orDefault(d[dataOperation], bundle.Register), CloudID: d[dataCloudID], BillingModel: d[dataBilling]}}
+	pair, err := bundle.ParseID(d[dataPair])
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range r.Peers {
-		if p.Pair.String() == d[dataPair] {
-			j.Peer = &p
+		if in, ok := p.In(pair); ok {
+			j.Peer = &in
 		}
 	}
 	if j.Peer == nil {
 		return nil, fault.New(fault.NotForUs, "agent %q, whose request %s is, is not pinned any more", d[dataAgent], t.ID).Hint("azs-relay pair show")
 	}
 	m := &bundle.Manifest{Pair: j.Peer.Pair}
-	var err error
 	if m.Bundle, err = bundle.ParseID(t.ID); err != nil {
 		return nil, err
 	}
