@@ -438,11 +438,12 @@ func Verify(own *Card, peers []Peer, b *bundle.Bundle, kinds ...bundle.Kind) (Pe
 		if !bytes.Equal(keys[0].Marshal(), p.Card.Key.Marshal()) {
 			continue
 		}
-		// Which of two pairs to hold it against, the manifest may say; both are ours.
-		if m, err := b.Peek(); err == nil {
-			p, _ = p.In(m.Pair)
+		to := own
+		// Which of our two pairs to hold it against, the manifest may say.
+		if m, err := b.Peek(); err == nil && p.former != nil && m.Pair == p.former.Pair {
+			p, to = *p.former, p.former.Own
 		}
-		v, err := b.Verify(bundle.Expect{Signer: p.Card.Key, Pair: p.Pair, To: bundle.RecipientsFingerprint(p.Own.Recipients), Kinds: kinds})
+		v, err := b.Verify(bundle.Expect{Signer: p.Card.Key, Pair: p.Pair, To: bundle.RecipientsFingerprint(to.Recipients), Kinds: kinds})
 		return p, v, err
 	}
 	return Peer{}, nil, fault.New(fault.NotForUs, "the bundle is signed by %s, and no pinned peer has that key", bundle.KeyFingerprint(keys[0])).
