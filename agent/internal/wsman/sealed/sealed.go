@@ -36,6 +36,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -115,13 +116,15 @@ func hostPort(address string, useTLS bool) (string, error) {
 	if useTLS {
 		port = "5986"
 	}
-	host := address
+	host, open := strings.CutPrefix(address, "[")
+	host, closed := strings.CutSuffix(host, "]")
 	if h, p, err := net.SplitHostPort(address); err == nil {
-		host, port = h, p
+		host, port, open, closed = h, p, false, false
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, " /?#@\\[]\"") {
-		return "", fault.New(fault.Usage, "%q is not an address HOST or HOST:PORT", address)
+	_, colons := netip.ParseAddr(host) // nil of an IPv6 address, which alone has some
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || open != closed ||
+		strings.ContainsAny(host, " /?#@\\[]\"") || strings.Contains(host, ":") && colons != nil {
+		return "", fault.New(fault.Usage, "%q is not an address HOST, HOST:PORT or [IPv6]:PORT", address)
 	}
 	return net.JoinHostPort(host, port), nil
 }

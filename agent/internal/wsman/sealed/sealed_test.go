@@ -655,6 +655,8 @@ func TestOptions(t *testing.T) {
 		{"IPv6", func(o *Options) { o.Address = "2001:db8::1" }, 0, "http://[2001:db8::1]:5985/wsman"},
 		{"IPv6 in brackets", func(o *Options) { o.Address = "[2001:db8::1]" }, 0, "http://[2001:db8::1]:5985/wsman"},
 		{"IPv6 and port", func(o *Options) { o.Address = "[2001:db8::1]:80" }, 0, "http://[2001:db8::1]:80/wsman"},
+		{"half a bracket", func(o *Options) { o.Address = "[2001:db8::1" }, fault.Usage, ""},
+		{"too many colons", func(o *Options) { o.Address = "192.0.2.1:80:80" }, fault.Usage, ""},
 		{"nothing", func(o *Options) { o.Address = "" }, fault.Usage, ""},
 		{"URL", func(o *Options) { o.Address = "http://192.0.2.1" }, fault.Usage, ""},
 		{"port 0", func(o *Options) { o.Address = "192.0.2.1:0" }, fault.Usage, ""},
