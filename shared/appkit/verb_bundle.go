@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -467,13 +468,16 @@ func (s *Station) take(ctx context.Context, entry medium.Entry, side Side, event
 	if err != nil {
 		return t, err
 	}
-	peer, v, err := trust.Verify(s.Card, s.Peers, b, side.Takes...)
+	peer, v, err := trust.Verify(s.Card, s.Peers, b, append(slices.Clone(side.Takes), bundle.KindRekey)...)
 	if err != nil {
 		return t, err
 	}
 	t.Kind, t.Bundle = string(v.Manifest.Kind), v.Manifest.Bundle.String()
-	if err := side.Usable(s, v, b); err != nil {
-		return t, err
+	rekey := v.Manifest.Kind == bundle.KindRekey
+	if !rekey {
+		if err := side.Usable(s, v, b); err != nil {
+			return t, err
+		}
 	}
 	name := medium.Name(t.Kind, t.Bundle)
 	if err := s.Ledger.Keep(name, b.Text()); err != nil {
@@ -483,6 +487,10 @@ func (s *Station) take(ctx context.Context, entry medium.Entry, side Side, event
 		return t, err
 	}
 	t.Path = s.Path(name)
+	if rekey {
+		t.Next = fmt.Sprintf("%s pair %s", s.Env.Program, t.Path)
+		return t, nil
+	}
 	t.Next, err = side.Took(ctx, s, v, b, t.Path)
 	return t, err
 }

@@ -21,15 +21,19 @@ func initVerb(p Program) *cli.Command {
 		Name: "init", Usage: "make keys and state folder",
 		Description: "Makes the state folder, an SSH signing key, a hybrid post-quantum age identity and the pairing card. " +
 			"The keys stand under a passphrase, which is asked for twice, or read from --passphrase-file. " +
+			"Either may be in hardware instead: the signing key in an ssh-agent (--sign-with), the age identity in an age plugin (--age-plugin); " +
+			"with both, nothing secret is kept and no passphrase asked. " +
 			"The label stands in the card and crosses in clear: it should not tell whose site it is.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "label", Usage: "name of this side on the card (default: role and four Random characters)"},
 			&cli.BoolFlag{Name: "insecure-no-passphrase", Usage: "keep the keys in clear: who copies the folder can act as this side"},
-		},
+		}, keyFlags()...),
 		Action: Run(runInit),
 	}, Help{
-		Examples: []string{p.Name + " init --label site-a", p.Name + " init --label site-a --passphrase-file pass.txt"},
-		Exit:     []fault.Kind{fault.Usage, fault.Medium, fault.Locked},
+		Examples: []string{p.Name + " init --label site-a", p.Name + " init --label site-a --passphrase-file pass.txt",
+			p.Name + " init --sign-with ~/.ssh/id_ed25519_sk.pub --recovery recovery.pub",
+			p.Name + " init --age-plugin /usr/local/bin/age-plugin-tpm --age-identity tpm.txt"},
+		Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked},
 	})
 }
 
@@ -59,11 +63,15 @@ func runInit(ctx context.Context, e *Env, c *cli.Context) error {
 		return fault.New(fault.Usage, "%s has the identity of %s %q already", e.Where(), card.Role, card.Label).Hint("%s card", e.Program)
 	}
 	p := trust.Protection{Insecure: c.Bool("insecure-no-passphrase")}
+	if err := readKeyFlags(ctx, e, c, &p); err != nil {
+		return err
+	}
 	switch {
 	case p.Insecure && e.PassphraseFile != "":
 		return fault.New(fault.Usage, "--insecure-no-passphrase and --passphrase-file contradict each other")
 	case p.Insecure && shared != nil:
 		return fault.New(fault.Usage, "%s is shared: an identity stands in it under a passphrase only", shared)
+	case p.Hardware() && e.PassphraseFile == "" && shared == nil: // there is nothing to keep
 	case p.Insecure:
 		e.Console.Warn("the keys are kept in clear: who copies %s can act as %q", e.Home, label)
 	case e.PassphraseFile != "":
@@ -86,7 +94,7 @@ func runInit(ctx context.Context, e *Env, c *cli.Context) error {
 		return err
 	}
 	defer release()
-	card, err := store.Create(e.Role, label, p, e.Clock.Now(), Random)
+	card, err := e.attended(ctx, store).Create(e.Role, label, p, e.Clock.Now(), Random)
 	if err != nil {
 		return err
 	}
@@ -97,7 +105,7 @@ func runInit(ctx context.Context, e *Env, c *cli.Context) error {
 	if shared != nil {
 		what = "shared state"
 	}
-	e.Console.Result("init", map[string]any{"home": e.Where(), "role": e.Role, "label": label, "key": card.Fingerprint(), "protected": !p.Insecure}, func(w io.Writer) {
+	e.Console.Result("init", map[string]any{"home": e.Where(), "role": e.Role, "label": label, "key": card.Fingerprint(), "protected": !p.Passphrase.Empty(), "signsWithAgent": p.Agent != nil, "agePlugin": p.Plugin != nil, "recovery": len(p.Recovery)}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s %q is ready\n  %-12s  %s\n  signing key   %s\n  next          %s card --out %s.azc\n", e.Role, label, what, e.Where(), card.Fingerprint(), e.Program, label)
 	})
 	return nil
@@ -220,6 +228,7 @@ func pairVerb(p Program) *cli.Command {
 		Name: "pair", Usage: "pin the other side by its card", ArgsUsage: "[CARD]",
 		Description: "Shows the words of the pair with four blanks; the other operator reads those four out and they are typed. " +
 			"The other side does the same with its own four. A relay may take the card out of an agent's first request. " +
+			"A rekey of a pinned peer is taken without words, because the pinned key signed it. " +
 			"--card-words compares the words of the card alone, for an agent whose own card the relay does not have yet.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "expect-words", Usage: "the twelve `WORDS` that the other side printed, for scripts"},
@@ -229,7 +238,7 @@ func pairVerb(p Program) *cli.Command {
 		},
 		Action: Run(runPair),
 		Subcommands: []*cli.Command{
-			Describe(&cli.Command{Name: "show", Usage: "list the pinned peers", Description: "Lists label, key, pair id and day of every pinned peer.", Action: Run(runPairShow)},
+			Describe(&cli.Command{Name: "show", Usage: "list the pinned peers", Description: "Lists label, key, pair id, day and words of every pinned peer.", Action: Run(runPairShow)},
 				Help{Examples: []string{p.Name + " pair show"}, Exit: []fault.Kind{fault.Locked}}),
 			Describe(&cli.Command{Name: "revoke", Usage: "stop believing a peer", ArgsUsage: "LABEL", Description: "Bundles of the peer are refused from now on. Its record is kept in the state folder.", Action: Run(runPairRevoke)},
 				Help{Examples: []string{p.Name + " pair revoke site-a"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}}),
@@ -238,14 +247,14 @@ func pairVerb(p Program) *cli.Command {
 				Help{Examples: []string{p.Name + " pair export-signers allowed_signers"}, Exit: []fault.Kind{fault.Usage, fault.Medium, fault.Locked}}),
 		},
 	}, Help{
-		Examples: []string{p.Name + " pair card.azc", p.Name + ` pair card.azc --expect-words "abandon ability able about above absent absorb abstract absurd abuse access accident"`, p.Name + " pair --scan page", p.Name + " pair show"},
+		Examples: []string{p.Name + " pair card.azc", p.Name + ` pair card.azc --expect-words "abandon ability able about above absent absorb abstract absurd abuse access accident"`, p.Name + " pair --scan page", p.Name + " pair rekey.azc", p.Name + " pair show"},
 		Exit:     append(exits, fault.NothingYet),
 	})
 }
 
 func runPair(ctx context.Context, e *Env, c *cli.Context) (err error) {
 	defer func() {
-		if e.scan == nil || e.scan.kind == bundle.KindPairing { // a request is still to be registered
+		if e.scan == nil || e.scan.kind == bundle.KindPairing || e.scan.kind == bundle.KindRekey { // a request is still to be registered
 			err = e.ScanUsed(err)
 		}
 	}()
@@ -269,6 +278,15 @@ func runPair(ctx context.Context, e *Env, c *cli.Context) (err error) {
 		return err
 	}
 	defer release()
+	raw, err := e.ReadBundle(args[0])
+	if err != nil {
+		return err
+	}
+	if b, err := bundle.Split(raw); err == nil {
+		if m, err := b.Peek(); err == nil && m.Kind == bundle.KindRekey {
+			return s.takeRekey(ctx, b)
+		}
+	}
 	card, err := s.readCard(ctx, args[0])
 	if err != nil {
 		return err
@@ -361,11 +379,16 @@ type peerJSON struct {
 	Pair    string             `json:"pair"`
 	Pinned  string             `json:"pinned"`
 	By      string             `json:"by"`
+	Words   string             `json:"words"`
 	Already bool               `json:"already,omitempty"`
 }
 
 func peerView(p trust.Peer, already bool) peerJSON {
-	return peerJSON{p.Card.Role, p.Label(), p.Card.Fingerprint(), p.Pair.String(), clock.Format(p.Pinned), p.By, already}
+	words, err := trust.PairWords(p.Own, p.Card)
+	if err != nil {
+		panic(err) // a peer is pinned by a pair of an agent and a relay
+	}
+	return peerJSON{p.Card.Role, p.Label(), p.Card.Fingerprint(), p.Pair.String(), clock.Format(p.Pinned), p.By, words.String(), already}
 }
 
 func runPairShow(_ context.Context, e *Env, c *cli.Context) error {
@@ -385,7 +408,7 @@ func runPairShow(_ context.Context, e *Env, c *cli.Context) error {
 			fmt.Fprintln(w, "no peer is pinned")
 		}
 		for _, p := range peers {
-			fmt.Fprintf(w, "%s %q\n  key     %s\n  pair    %s\n  pinned  %s by the %s\n", p.Role, p.Label, p.Key, p.Pair, p.Pinned, p.By)
+			fmt.Fprintf(w, "%s %q\n  key     %s\n  pair    %s\n  pinned  %s by the %s\n  words   %s\n", p.Role, p.Label, p.Key, p.Pair, p.Pinned, p.By, p.Words)
 		}
 	})
 	return nil

@@ -46,7 +46,7 @@ type Advice struct {
 // CommonVerbs are the verbs that both programs have.
 func CommonVerbs(p Program, side Side) []*cli.Command {
 	return []*cli.Command{
-		initVerb(p), cardVerb(p), wordsVerb(p), pairVerb(p),
+		initVerb(p), cardVerb(p), wordsVerb(p), pairVerb(p), rekeyVerb(p),
 		inspectVerb(p), verifyVerb(p), putVerb(p), takeVerb(p, side), showVerb(p), scanVerb(p, side),
 		statusVerb(p, side), nextVerb(p, side), logVerb(p),
 	}
@@ -78,7 +78,7 @@ func runStatus(e *Env, side Side) error {
 	for _, t := range s.Ledger.Trips() {
 		trips = append(trips, tripJSON{t.ID, t.State, clock.Format(t.Started), clock.Format(t.Updated), t.Data})
 	}
-	warnings := []string{}
+	warnings := append([]string{}, s.warnRekey()...)
 	if side.Warn != nil {
 		warnings = append(warnings, side.Warn(s.Ledger, e.Clock.Now())...)
 	}

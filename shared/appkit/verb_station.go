@@ -13,7 +13,6 @@ import (
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/ledger"
 	"github.com/azs-courier/azs-courier/shared/medium"
-	"github.com/azs-courier/azs-courier/shared/secret"
 	"github.com/azs-courier/azs-courier/shared/trust"
 )
 
@@ -69,13 +68,8 @@ func (e *Env) station(
 func (s *Station) Close() { s.Ledger.Close() }
 
 // Unlock opens the identity, with the passphrase file or by asking.
-func (s *Station) Unlock(context.Context) (*trust.Identity, error) {
-	return s.Store.Unlock(func() (secret.Text, error) {
-		if s.Env.PassphraseFile != "" {
-			return s.Env.LoadSecretFile(s.Env.PassphraseFile)
-		}
-		return s.Env.Console.Passphrase("passphrase of the " + s.Env.Role + "'s identity")
-	})
+func (s *Station) Unlock(ctx context.Context) (*trust.Identity, error) {
+	return s.Env.attended(ctx, s.Store).Unlock(s.Env.passphrase)
 }
 
 // Path returns how an operator names a bundle that is kept.

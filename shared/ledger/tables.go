@@ -129,6 +129,8 @@ var notes = []struct{ name, meaning string }{
 	{"stamp-info", "the stamp told its version and its nodes"},                                       // 26
 	{"evidence", "an evidence page was printed"},                                                     // 27
 	{"sealing", "an answer took its number; data: seq-out"},                                          // 28
+	{"rekeying", "the side's own keys are changed: the bundle for a peer took its number"},           // 29
+	{"keys-forgotten", "the side's own keys before a change were removed"},                           // 30
 }
 
 func findState(role Role, event string) (state, bool) {

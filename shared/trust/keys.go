@@ -46,7 +46,7 @@ func (s Store) checkProtection(p Protection) error {
 	open := p.Passphrase.Empty()
 	switch {
 	case open && !p.Insecure && !p.Hardware(), !open && p.Insecure:
-		return fault.New(fault.Usage, "an identity has either a passphrase or, spelt out, none")
+		return fault.New(fault.Usage, "an identity has either a passphrase or, spelt out, none").Hint("add --passphrase-file FILE, or --insecure-no-passphrase")
 	case open && !s.files.Private():
 		return fault.New(fault.Usage, "%s is shared: an identity stands in it under a passphrase only", s.files)
 	case p.Plugin != nil && !s.files.Private():
