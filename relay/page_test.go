@@ -333,7 +333,7 @@ func TestARequestCrossesByCamera(t *testing.T) {
 		do(t, tab, chromedp.KeyEvent(kb.Tab))
 		order = append(order, ask[string](t, tab, `document.activeElement.id`))
 	}
-	if got, want := strings.Join(order, " "), "close camera drop "; got != want {
+	if got, want := strings.Join(order, " "), "close camera files "; got != want {
 		t.Errorf("Tab goes to %q, want %q", got, want)
 	}
 	do(t, tab, chromedp.Click(chromedp.CSS("#camera")))
@@ -357,7 +357,7 @@ func TestARequestCrossesByCamera(t *testing.T) {
 	}
 	seen.check(t, s.origin())
 	sameFile(t, in, text)
-	f.must(append([]string{"register", in}, f.flags...)...)
+	f.must(append([]string{"register", in, "--subscription", srv.Subscription, "--put", f.stick}, f.flags...)...)
 	f.doubles(1)
 }
 
@@ -368,7 +368,7 @@ func TestAnAnswerIsShownAndScannedBack(t *testing.T) {
 	f := newFleet(t, 1, srv)
 	dir := t.TempDir()
 	answer := filepath.Join(dir, "answer.azc")
-	f.must(append([]string{"register", filepath.Join(f.stick, "request-0000.azc"), "--out", answer}, f.flags...)...)
+	f.must(append([]string{"register", filepath.Join(f.stick, "request-0000.azc"), "--out", answer, "--subscription", srv.Subscription}, f.flags...)...)
 	text, wire := bundleOf(t, answer)
 
 	tab := newBrowser(t, "")

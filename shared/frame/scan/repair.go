@@ -28,7 +28,6 @@ type repairer struct {
 	order   []int
 	block   []byte
 	where   []int // the words of the block
-	erased  []int
 	fixed   []byte
 }
 
