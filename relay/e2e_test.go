@@ -57,6 +57,10 @@ import (
 //	killsweep LEAST HOME OUT AGAIN COMMAND…       kill a command at every one of its writes, see killsweep
 //	disksweep LEAST HOME OUT AGAIN COMMAND…       the same with a disk that is full, read-only or broken from then on
 //	mkfifo FILE                 make a FIFO
+//	hostilestick DIR GOOD       fill a folder with what a hostile stick can hold, and the good bundle
+//	crowd DIR N                 put N files more into a folder
+//	bounded N|N… COMMAND…       run a command in a minute and 256 MiB, see bounded
+//	each DIR N|N… COMMAND…      the same for each entry {} of the folder
 //	cut BUNDLE VERSION          set K, N, HALF, REST, TWICE and ID of its optical frames
 //	wedge BUNDLE VERSION FROM TO FILE     the lines that a handheld scanner types
 //	pictures BUNDLE VERSION FROM TO DIR   a PNG a frame
@@ -65,12 +69,24 @@ import (
 // Whatever stands in $WORK/secret is a secret: when the script has ended, no
 // output and no state folder may hold a piece of it (see secrets).
 func TestScripts(t *testing.T) {
+	testscript.Run(t, params(t))
+}
+
+// params is how every script is run. The folder STICK is the script's own.
+func params(t *testing.T) testscript.Params {
+	t.Helper()
 	bin := binaries(t)
-	testscript.Run(t, testscript.Params{
+	return testscript.Params{
 		Dir:                filepath.Join("..", "testdata", "script"),
 		RequireUniqueNames: true,
 		Condition:          condition,
 		Setup: func(env *testscript.Env) error {
+			if env.Getenv("STICK") == "" {
+				env.Setenv("STICK", filepath.Join(env.WorkDir, "stick"))
+				if err := os.Mkdir(env.Getenv("STICK"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+					return err
+				}
+			}
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			if err := os.Mkdir(filepath.Join(env.WorkDir, "secret"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 				return err
@@ -84,8 +100,9 @@ func TestScripts(t *testing.T) {
 			"azure": positive(azure), "postgres": positive(postgres), "stamp": positive(stamp), "activating": positive(activating), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "cut": positive(cut), "wedge": positive(wedge), "pictures": positive(pictures), "alter": positive(alter),
 			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "disksweep": positive(disksweep), "forge": positive(forge),
+			"hostilestick": positive(hostilestick), "crowd": positive(crowd), "bounded": positive(bounded), "each": positive(each),
 		},
-	})
+	}
 }
 
 // binaries returns the folder of the four programs.
