@@ -315,7 +315,8 @@ func (m mutant) run(t *testing.T, root string) {
 	}
 	for _, r := range m.red {
 		pkg, name, run, tags := path.Dir(r.file), r.name, "^"+r.name+"$", ""
-		env := append(os.Environ(), "AZS_REQUIRE_BIN=1")
+		// Some tests build the programs themselves.
+		env := append(os.Environ(), "AZS_REQUIRE_BIN=1", strings.TrimSpace("GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay))
 		src, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(r.file)))
 		if err != nil {
 			t.Fatal(err)
@@ -330,7 +331,11 @@ func (m mutant) run(t *testing.T, root string) {
 			tags = "-tags=faultinject"
 		}
 		test := build("test", "-c", tags, "./"+pkg)
-		cmd := exec.Command(test, "-test.run", run, "-test.v", "-test.short", "-test.timeout", "4m")
+		args := []string{"-test.run", run, "-test.v", "-test.timeout", "5m"}
+		if r.name != "" { // what is short of a sweep is enough of it; a script would be left out
+			args = append(args, "-test.short")
+		}
+		cmd := exec.Command(test, args...)
 		cmd.Dir, cmd.Env = filepath.Join(root, filepath.FromSlash(pkg)), env
 		out, err := cmd.CombinedOutput()
 		switch {
