@@ -18,7 +18,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 AGE         := filippo.io/age/cmd/age@v1.3.2
 
 # A test that lacks one of its tools fails here, where `go test` alone skips it.
-REQUIRE := $(foreach t,BIN NPM GSS ZBAR POPPLER QRENCODE FFMPEG CHROMIUM POSTGRES FAT,AZS_REQUIRE_$(t)=1)
+REQUIRE := $(foreach t,BIN NPM GSS ZBAR POPPLER QRENCODE FFMPEG CHROMIUM POSTGRES FAT SSH,AZS_REQUIRE_$(t)=1)
 
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
@@ -45,8 +45,8 @@ demo: build
 # Everything that must hold before a change lands.
 test: tools build standalone unit faults
 
-unit:
-	$(REQUIRE) go test $(PACKAGES)
+unit: $(CACHE)/bin/age
+	$(REQUIRE) AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test $(PACKAGES)
 
 # The same code with its write boundaries made visible: a test kills its own
 # process at every one of them.

@@ -27,12 +27,16 @@ func postgres(ts *testscript.TestScript, _ []string) {
 	ts.Setenv("AZS_RELAY_STATE", s.URL("postgres"))
 }
 
-// condition is [postgres]: a PostgreSQL is installed, or has to be.
+// condition is [postgres] or [ssh]: a PostgreSQL, or OpenSSH, is installed, or has
+// to be.
 func condition(name string) (bool, error) {
-	if name != "postgres" {
-		return false, fmt.Errorf("there is no condition %q", name)
+	switch name {
+	case "postgres":
+		return os.Getenv("AZS_REQUIRE_POSTGRES") == "1" || pgtest.Installed(), nil
+	case "ssh":
+		return installed("ssh-agent", "SSH"), nil
 	}
-	return os.Getenv("AZS_REQUIRE_POSTGRES") == "1" || pgtest.Installed(), nil
+	return false, fmt.Errorf("there is no condition %q", name)
 }
 
 // Threat: two operators on two hosts carry the same stick to two relays at once,
