@@ -439,11 +439,15 @@ func (s *Station) warnRekey() []string {
 // takeRekey pins the new card of a peer. It may be repeated, also after a crash.
 func (s *Station) takeRekey(ctx context.Context, b *bundle.Bundle) error {
 	e := s.Env
+	whole, err := outside(b)
+	if err != nil {
+		return err
+	}
+	if p, ok := s.tookRekey(whole); ok {
+		return s.reportPair(p, true)
+	}
 	peer, v, err := trust.Verify(s.Card, s.Peers, b, bundle.KindRekey)
 	if err != nil {
-		if p, ok := s.tookRekey(b); ok {
-			return s.reportPair(p, true)
-		}
 		return err
 	}
 	id, err := s.Unlock(ctx)
@@ -482,20 +486,12 @@ func (s *Station) takeRekey(ctx context.Context, b *bundle.Bundle) error {
 }
 
 // tookRekey finds the peer whose rekey was taken before: its new key is pinned.
-func (s *Station) tookRekey(b *bundle.Bundle) (trust.Peer, bool) {
-	keys, err := b.Signers()
-	if err != nil || len(keys) != 2 {
-		return trust.Peer{}, false
-	}
-	m, err := b.Peek()
-	if err != nil {
-		return trust.Peer{}, false
-	}
-	if _, ok := s.note(noteRekeyed, "bundle", m.Bundle.String()); !ok {
+func (s *Station) tookRekey(v *bundle.Verified) (trust.Peer, bool) {
+	if _, ok := s.note(noteRekeyed, "bundle", v.Manifest.Bundle.String()); !ok {
 		return trust.Peer{}, false
 	}
 	for _, p := range s.Peers {
-		if bytes.Equal(p.Card.Key.Marshal(), keys[1].Marshal()) {
+		if bytes.Equal(p.Card.Key.Marshal(), v.Signers[1].Marshal()) {
 			return p, true
 		}
 	}
