@@ -32,6 +32,7 @@ func TestCeremonyDocument(t *testing.T) {
 	for _, order := range [][]string{
 		{both, "For the kiosk", "A lost stick", "Revocation"},
 		{both, "A lost state folder"},
+		{both, "Changing the keys"},
 		{"The agent's card in its first request"},
 		{"In a script"},
 	} {
@@ -52,7 +53,7 @@ func TestCeremonyDocument(t *testing.T) {
 	}
 	for title := range sections {
 		switch title {
-		case both, "For the kiosk", "A lost stick", "Revocation", "A lost state folder", "The agent's card in its first request", "In a script":
+		case both, "For the kiosk", "A lost stick", "Revocation", "A lost state folder", "Changing the keys", "The agent's card in its first request", "In a script":
 		default:
 			t.Errorf("the commands under %q are typed by no test", title)
 		}
