@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -429,12 +430,21 @@ func runPairRevoke(ctx context.Context, e *Env, c *cli.Context) error {
 		return err
 	}
 	defer release()
-	p, err := s.Store.Revoke(args[0])
-	if err != nil {
-		return err
+	i := slices.IndexFunc(s.Peers, func(p trust.Peer) bool { return p.Label() == args[0] })
+	if i < 0 {
+		return fault.New(fault.Usage, "no peer %q is pinned", args[0]).Hint("%s pair show", e.Program)
 	}
+	p := s.Peers[i]
 	if _, err := s.Ledger.Append("revoked", "", map[string]string{"label": p.Label(), "key": string(p.Card.Fingerprint()), "pair-id": p.Pair.String()}); err != nil {
 		return err
+	}
+	if _, err := s.Store.Revoke(p.Label()); err != nil {
+		return err
+	}
+	for _, t := range s.openTrips(s.Card) {
+		if t.Data["pair"] == p.Pair.String() {
+			e.Console.Warn("trip %s is %s: nothing of %q ends it any more", t.ID, t.State, p.Label())
+		}
 	}
 	e.Console.Result("revoked", peerView(p, false), func(w io.Writer) {
 		fmt.Fprintf(w, "%s %q with key %s is no longer believed\n", p.Card.Role, p.Label(), p.Card.Fingerprint())
