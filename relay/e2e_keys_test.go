@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"filippo.io/age"
 	"filippo.io/age/plugin"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
@@ -56,6 +57,20 @@ func skagent(ts *testscript.TestScript, _ []string) {
 	go func() { defer close(done); a.Serve(l) }()
 	ts.Defer(func() { l.Close(); <-done; os.RemoveAll(dir) })
 	ts.Setenv("SSH_AUTH_SOCK", l.Addr().String())
+}
+
+// recoverykey makes the key for a safe: recovery.key and recovery.pub, as
+// `age-keygen -pq` and `age-keygen -y` write them, and classic.pub, of a key that a
+// quantum computer could find.
+func recoverykey(ts *testscript.TestScript, _ []string) {
+	id, err := age.GenerateHybridIdentity()
+	ts.Check(err)
+	classic, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("recovery.key"), []byte(id.String()+"\n"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("recovery.pub"), []byte("# for the safe\n"+id.Recipient().String()+"\n"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("classic.pub"), []byte(classic.Recipient().String()+"\n"), 0o600))
+	ts.Setenv("AGE", os.Getenv("AZS_AGE"))
 }
 
 // ageplugin builds age-plugin-tagtest of the module filippo.io/age, writes what

@@ -27,12 +27,14 @@ func postgres(ts *testscript.TestScript, _ []string) {
 	ts.Setenv("AZS_RELAY_STATE", s.URL("postgres"))
 }
 
-// condition is [postgres] or [ssh]: a PostgreSQL, or OpenSSH, is installed, or has
-// to be.
+// condition is [postgres], [ssh] or [age]: a PostgreSQL, OpenSSH or age is there,
+// or has to be.
 func condition(name string) (bool, error) {
 	switch name {
 	case "postgres":
 		return os.Getenv("AZS_REQUIRE_POSTGRES") == "1" || pgtest.Installed(), nil
+	case "age":
+		return os.Getenv("AZS_AGE") != "", nil
 	case "ssh":
 		return installed("ssh-agent", "SSH"), nil
 	}

@@ -39,6 +39,8 @@ import (
 //	                            none is installed, the condition [postgres] is false
 //	sshagent, skagent           start an ssh-agent, empty or with the security key "token"; sets SSH_AUTH_SOCK.
 //	                            The condition [ssh] is false where OpenSSH is not installed
+//	recoverykey                 make recovery.key and recovery.pub; sets AGE. The condition [age] is false where
+//	                            AZS_AGE names no age program (make unit does)
 //	ageplugin                   build a real age plugin and a hostile one in PATH, see ageplugin
 //	activating N                wait until N activations were begun on the stamp
 //	stations AGENT…             make the relay "relay-one" in $WORK/relay and the
@@ -104,7 +106,7 @@ func params(t *testing.T) testscript.Params {
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "cut": positive(cut), "wedge": positive(wedge), "pictures": positive(pictures), "alter": positive(alter),
 			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "disksweep": positive(disksweep), "forge": positive(forge),
 			"hostilestick": positive(hostilestick), "crowd": positive(crowd), "bounded": positive(bounded), "each": positive(each),
-			"sshagent": positive(sshagent), "skagent": positive(skagent), "ageplugin": positive(ageplugin),
+			"sshagent": positive(sshagent), "skagent": positive(skagent), "recoverykey": positive(recoverykey), "ageplugin": positive(ageplugin),
 		},
 	}
 }

@@ -41,14 +41,14 @@ type Card struct {
 }
 
 // newCard makes and signs a card.
-func newCard(role, label string, signer ssh.Signer, recipients []string, now time.Time, rand io.Reader) (*Card, error) {
+func newCard(role, label string, signer ssh.Signer, recipients, approvers []string, now time.Time, rand io.Reader) (*Card, error) {
 	id, err := bundle.NewID(rand)
 	if err != nil {
 		return nil, err
 	}
 	b, err := bundle.Draft{
 		Bundle: id, Seq: 1, Created: now, Expires: now.AddDate(100, 0, 0),
-		Content: &bundle.Card{Role: role, Label: label, Key: signer.PublicKey().Marshal(), Recipients: recipients},
+		Content: &bundle.Card{Role: role, Label: label, Key: signer.PublicKey().Marshal(), Recipients: recipients, Approvers: approvers},
 	}.Seal(rand, signer)
 	if err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func (s Store) BeginRekey(passphrase func() (secret.Text, error), p Protection, 
 	if bytes.Equal(r.new.signer.PublicKey().Marshal(), own.Key.Marshal()) {
 		return nil, fault.New(fault.Usage, "the new signing key %s is the old one", own.Fingerprint())
 	}
-	if r.New, err = newCard(own.Role, own.Label, r.new.signer, append(r.new.recipients, p.Recovery...), now, rand); err != nil {
+	if r.New, err = newCard(own.Role, own.Label, r.new.signer, append(r.new.recipients, p.Recovery...), own.Approvers, now, rand); err != nil {
 		return nil, err
 	}
 	if err := s.writeIdentity(slices.Concat(r.new.text, r.old.text), p); err != nil {

@@ -94,7 +94,7 @@ func (s Store) Create(role, label string, p Protection, now time.Time, rand io.R
 	if err != nil {
 		return nil, err
 	}
-	card, err := newCard(role, label, keys.signer, append(keys.recipients, p.Recovery...), now, rand)
+	card, err := newCard(role, label, keys.signer, append(keys.recipients, p.Recovery...), nil, now, rand)
 	if err != nil {
 		return nil, err
 	}
