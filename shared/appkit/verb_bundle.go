@@ -184,10 +184,17 @@ func verifyVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "verify", Usage: "check who sent bundles, without any key", ArgsUsage: "BUNDLE…",
 		Description: "For the transfer kiosk: checks signatures, sender and digest against an allowed_signers file " +
-			"(see pair export-signers), or against the pinned peers when no file is given. It cannot open a bundle.",
-		Flags:  []cli.Flag{&cli.StringFlag{Name: "signers", Usage: "allowed_signers `FILE`, as ssh-keygen(1) reads it"}},
+			"(see pair export-signers), or against the pinned peers when no file is given. It cannot open a bundle. " +
+			"With --admit each good bundle is written anew, in its one spelling, into a folder, is read back, and gets a record " +
+			"beside it, which --record-key signs in the namespace " + AdmissionNamespace + ". What is refused is not written. " +
+			"The record is for the kiosk's book: neither side reads it.",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "signers", Usage: "allowed_signers `FILE`, as ssh-keygen(1) reads it"},
+			&cli.StringFlag{Name: "admit", Usage: "write the good bundles and their records into `DIR`"},
+			&cli.StringFlag{Name: "record-key", Usage: "sign the records with the SSH key in `FILE`; of a .pub file the ssh-agent holds the key"}},
 		Action: Run(runVerify),
-	}, Help{Examples: []string{p.Name + " verify request.azc --signers allowed_signers"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium}})
+	}, Help{Examples: []string{p.Name + " verify request.azc --signers allowed_signers",
+		p.Name + " verify request.azc --signers allowed_signers --admit /media/inside --record-key kiosk_key"},
+		Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Locked}})
 }
 
 type verdict struct {
@@ -198,10 +205,11 @@ type verdict struct {
 	Bundle string `json:"bundle,omitempty"`
 	Digest string `json:"digest,omitempty"`
 	Size   int    `json:"size,omitempty"`
+	Record string `json:"record,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
 
-func runVerify(_ context.Context, e *Env, c *cli.Context) error {
+func runVerify(ctx context.Context, e *Env, c *cli.Context) error {
 	args, err := Args(c, "BUNDLE…")
 	if err != nil {
 		return err
@@ -210,10 +218,23 @@ func runVerify(_ context.Context, e *Env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var recorder ssh.Signer
+	if file := c.String("record-key"); file != "" {
+		if c.String("admit") == "" {
+			return fault.New(fault.Usage, "--record-key signs what --admit records, and there is no --admit").Hint("%s help verify", e.Program)
+		}
+		if recorder, err = recordSigner(ctx, file); err != nil {
+			return err
+		}
+	}
 	var verdicts []verdict
 	var failed error
 	for _, path := range args {
-		v, err := e.verifyOne(path, signers)
+		v, b, a, err := e.verifyOne(path, signers)
+		if dir := c.String("admit"); err == nil && dir != "" {
+			v.Record, err = a.admit(dir, b, recorder)
+			v.Good = err == nil
+		}
 		if err != nil {
 			v.Error = err.Error()
 			failed = err
@@ -224,6 +245,9 @@ func runVerify(_ context.Context, e *Env, c *cli.Context) error {
 		for _, v := range verdicts {
 			if v.Good {
 				fmt.Fprintf(w, "good     %q: %s %s from %q, digest %s\n", v.File, v.Kind, v.Bundle, v.Sender, v.Digest)
+				if v.Record != "" {
+					fmt.Fprintf(w, "admitted %q\n", v.Record)
+				}
 			} else {
 				fmt.Fprintf(w, "REFUSED  %q: %s\n", v.File, v.Error)
 			}
@@ -232,27 +256,31 @@ func runVerify(_ context.Context, e *Env, c *cli.Context) error {
 	return failed
 }
 
-func (e *Env) verifyOne(path string, signers []signer) (verdict, error) {
-	v := verdict{File: path}
+// verifyOne checks a bundle and says what a record of it would say; who reads it
+// twice may read two bundles, so that what it checked is what it returns.
+func (e *Env) verifyOne(path string, signers []signer) (v verdict, b *bundle.Bundle, a admission, err error) {
+	v = verdict{File: path}
 	raw, err := e.ReadBundle(path)
 	if err != nil {
-		return v, err
+		return v, nil, a, err
 	}
-	b, err := bundle.Split(raw)
-	if err != nil {
-		return v, err
+	if b, err = bundle.Split(raw); err != nil {
+		return v, nil, a, err
 	}
 	ver, err := outside(b)
 	if err != nil {
-		return v, err
+		return v, nil, a, err
 	}
+	m := ver.Manifest
 	for _, s := range signers {
 		if bytes.Equal(s.key.Marshal(), ver.Signers[0].Marshal()) {
-			m := ver.Manifest
-			return verdict{File: path, Good: true, Sender: s.name, Kind: string(m.Kind), Bundle: m.Bundle.String(), Digest: b.Digest().String(), Size: len(raw)}, nil
+			v = verdict{File: path, Good: true, Sender: s.name, Kind: string(m.Kind), Bundle: m.Bundle.String(), Digest: b.Digest().String(), Size: len(raw)}
+			a = admission{Name: medium.Name(string(m.Kind), m.Bundle.String()), Manifest: b.Digest(), Kind: m.Kind, Bundle: m.Bundle,
+				Sender: s.name, Key: m.From, Further: len(ver.Signers) - 1, Admitted: e.Clock.Now()}
+			return v, b, a, nil
 		}
 	}
-	return v, fault.New(fault.NotForUs, "bundle %s is signed by %s, which is not among the allowed signers", ver.Manifest.Bundle, ver.Manifest.From)
+	return v, nil, a, fault.New(fault.NotForUs, "bundle %s is signed by %s, which is not among the allowed signers", m.Bundle, m.From)
 }
 
 type signer struct {

@@ -44,9 +44,10 @@ const MaxSize = 2 << 20
 
 // NamePattern is what a name looks like that [Put] writes: azs-, the kind, the
 // first ten characters of the bundle's identifier in lower-case Crockford
-// base32, .azc. Such a name is the same on every file system: at most 35
-// characters, no upper case to be folded, no colon, no device name of Windows.
-var NamePattern = regexp.MustCompile(`^azs-[a-z]{1,16}-[0-9a-hjkmnp-tv-z]{10}\.azc$`)
+// base32, .azc; or .txt and .txt.sig for what a kiosk writes beside it. Such a
+// name is the same on every file system: at most 39 characters, no upper case to
+// be folded, no colon, no device name of Windows.
+var NamePattern = regexp.MustCompile(`^azs-[a-z]{1,16}-[0-9a-hjkmnp-tv-z]{10}\.(azc|txt|txt\.sig)$`)
 
 // Suffix is how the names end that [Take] looks at, in any letter case.
 const Suffix = ".azc"

@@ -31,6 +31,9 @@ func TestNames(t *testing.T) {
 		{Name("request", "IIIIIIIIII"), false}, // not in Crockford's alphabet
 		{Name("request", "UUUUUUUUUU"), false},
 		{Name("aaaaaaaaaaaaaaaaa", "7Q2MKX4R9D"), false},
+		{"azs-request-7q2mkx4r9d.txt", true}, // a kiosk's record
+		{"azs-request-7q2mkx4r9d.txt.sig", true},
+		{"azs-request-7q2mkx4r9d.azc.sig", false},
 		{"azs-request-7q2mkx4r9d.azc\n", false},
 		{"azs-request-7q2mkx4r9d.azc:stream", false},
 		{"azs-request-7q2mkx4r9d.AZC", false},
@@ -38,7 +41,7 @@ func TestNames(t *testing.T) {
 		{"con.azc", false},
 		{"", false},
 	}
-	safe := regexp.MustCompile(`^[a-z0-9-]{1,60}\.azc$`)
+	safe := regexp.MustCompile(`^[a-z0-9-]{1,60}\.(azc|txt|txt\.sig)$`)
 	for _, tt := range tests {
 		if got := NamePattern.MatchString(tt.name); got != tt.ok {
 			t.Errorf("%q: accepted %v, want %v", tt.name, got, tt.ok)
