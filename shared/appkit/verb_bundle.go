@@ -169,6 +169,18 @@ func (e *Env) standing(ctx context.Context, b *bundle.Bundle, sheet *cover, open
 	if err != nil {
 		return err
 	}
+	if sheet.Kind == bundle.KindRekey {
+		card, err := id.NewCard(peer, v)
+		if err != nil {
+			return err
+		}
+		words, err := trust.PairWords(s.Card, card)
+		if err != nil {
+			return err
+		}
+		sheet.Inside = []field{{"role", card.Role}, {"label", card.Label}, {"new key", string(card.Fingerprint())}, {"words of the pair", words.String()}}
+		return nil
+	}
 	for _, f := range bundle.Fields(body.Content) {
 		sheet.Inside = append(sheet.Inside, field(f))
 	}

@@ -171,7 +171,7 @@ func runCard(ctx context.Context, e *Env, c *cli.Context) error {
 func wordsVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name: "words", Usage: "print the twelve words of a pair", ArgsUsage: "[CARD]",
-		Description: "With the card of the other side: the words of the pair, which are the same on both sides when both hold the same two cards. " +
+		Description: "With the card of the other side, or its rekey: the words of the pair, which are the same on both sides when both hold the same two cards. " +
 			"With the own card, or without a card: the words of the own card alone. Nothing is pinned.",
 		Action: Run(runWords),
 	}, Help{Examples: []string{p.Name + " words card.azc", p.Name + " words"}, Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Medium, fault.Locked}})
@@ -203,7 +203,7 @@ func runWords(ctx context.Context, e *Env, c *cli.Context) error {
 	return nil
 }
 
-// readCard reads a card, or the card that rides inside a request.
+// readCard reads a card, or the card that rides inside a request or a rekey.
 func (s *Station) readCard(ctx context.Context, path string) (*trust.Card, error) {
 	raw, err := s.Env.ReadBundle(path)
 	if err != nil {
@@ -213,12 +213,16 @@ func (s *Station) readCard(ctx context.Context, path string) (*trust.Card, error
 	if err != nil {
 		return nil, err
 	}
-	if m, err := b.Peek(); err == nil && m.Kind == bundle.KindRequest {
+	m, err := b.Peek()
+	switch {
+	case err == nil && m.Kind == bundle.KindRequest:
 		id, err := s.Unlock(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return id.CardInside(b)
+	case err == nil && m.Kind == bundle.KindRekey:
+		return s.cardOfRekey(ctx, b)
 	}
 	return trust.ReadCard(raw)
 }

@@ -31,7 +31,7 @@ func keyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "age-plugin", Usage: "decrypt with the age plugin at this absolute `PATH`; without it no plugin is ever started"},
 		&cli.StringFlag{Name: "age-identity", Usage: "the `FILE` that the plugin made, with its AGE-PLUGIN-… line"},
 		&cli.StringFlag{Name: "age-recipient", Usage: "the plugin's `RECIPIENT`, age1tag1… or age1tagpq1…, when the comments of that file do not name it"},
-		&cli.StringFlag{Name: "recovery", Usage: "seal what comes here to `RECIPIENT` too, age1pq1… or a file with one: an offline key in a safe; none is the one that rekey drops"},
+		&cli.StringFlag{Name: "recovery", Usage: "seal what comes here to `RECIPIENT` too, age1pq1… or a file with one: an offline key in a safe; rekey keeps it, and drops it by none"},
 	}
 }
 
@@ -434,6 +434,27 @@ func (s *Station) warnRekey() []string {
 		why = fmt.Sprintf("nothing came yet that shows that %q took the new ones", labels)
 	}
 	return []string{fmt.Sprintf("the keys were changed on %s and the old ones are still kept: %s; at the end %s rekey --finish", s.Card.Created.Format(time.DateOnly), why, s.Env.Program)}
+}
+
+// cardOfRekey returns the card in a rekey of a pinned peer, also of one that was
+// taken.
+func (s *Station) cardOfRekey(ctx context.Context, b *bundle.Bundle) (*trust.Card, error) {
+	whole, err := outside(b)
+	if err != nil {
+		return nil, err
+	}
+	if p, ok := s.tookRekey(whole); ok {
+		return p.Card, nil
+	}
+	peer, v, err := trust.Verify(s.Card, s.Peers, b, bundle.KindRekey)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.Unlock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return id.NewCard(peer, v)
 }
 
 // takeRekey pins the new card of a peer. It may be repeated, also after a crash.
