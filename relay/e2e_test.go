@@ -70,6 +70,8 @@ import (
 //	wedge BUNDLE VERSION FROM TO FILE     the lines that a handheld scanner types
 //	pictures BUNDLE VERSION FROM TO DIR   a PNG a frame
 //	forge FILE TO FIELD=VALUE…  what a hacked relay could send, see forge
+//	canaries                    search every file, and every command line of the machine, for the secrets
+//	stampfaults COMMAND…        run a command once for each fault of peptest
 //
 // Whatever stands in $WORK/secret is a secret: when the script has ended, no
 // output and no state folder may hold a piece of it (see secrets).
@@ -107,6 +109,7 @@ func params(t *testing.T) testscript.Params {
 			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "disksweep": positive(disksweep), "forge": positive(forge),
 			"hostilestick": positive(hostilestick), "crowd": positive(crowd), "bounded": positive(bounded), "each": positive(each),
 			"sshagent": positive(sshagent), "skagent": positive(skagent), "recoverykey": positive(recoverykey), "ageplugin": positive(ageplugin),
+			"canaries": positive(canaries), "stampfaults": positive(stampfaults),
 		},
 	}
 }
@@ -139,7 +142,10 @@ func binaries(t testing.TB) string {
 type (
 	transcriptKey struct{}
 	// transcript is everything that the programs of one script printed.
-	transcript struct{ bytes.Buffer }
+	transcript struct {
+		bytes.Buffer
+		everywhere bool // every file of the script is searched for secrets, see canaries
+	}
 )
 
 // positive refuses the prefix ! for a command that has no opposite.

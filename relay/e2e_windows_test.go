@@ -17,3 +17,7 @@ func crowd(ts *testscript.TestScript, _ []string) { ts.Fatalf("not here") }
 func bounded(ts *testscript.TestScript, _ []string) { ts.Fatalf("not here") }
 
 func each(ts *testscript.TestScript, _ []string) { ts.Fatalf("not here") }
+
+func canaries(ts *testscript.TestScript, _ []string) { ts.Fatalf("not here") }
+
+func stampfaults(ts *testscript.TestScript, _ []string) { ts.Fatalf("not here") }
