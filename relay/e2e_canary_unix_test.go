@@ -83,7 +83,7 @@ func stampfaults(ts *testscript.TestScript, args []string) {
 		case "black-hole", "hold", "slow-body", "slow-header", "busy", "vanish", "dies", "refused", "chatter", "flood":
 			continue // they wait, or say nothing; scripts of their own have them
 		}
-		ctl("fail", "--times", "1", "--text", "no good", kind)
+		ctl("fail", "--times", "1", "--text", "no good", "--code", "2150858793", kind)
 		code := run(ts, args...)
 		ts.Logf("%s: exit code %d", kind, code)
 		ctl("clear")
