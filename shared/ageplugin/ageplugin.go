@@ -229,8 +229,8 @@ func read(r *bufio.Reader) (*age.Stanza, error) {
 			break
 		}
 	}
-	body, err := base64.RawStdEncoding.Strict().DecodeString(text.String())
-	if err != nil {
+	body, err := base64.RawStdEncoding.DecodeString(text.String())
+	if err != nil || base64.RawStdEncoding.EncodeToString(body) != text.String() { // it decodes CR, and set bits behind the end
 		return nil, errors.New("it speaks another protocol")
 	}
 	return &age.Stanza{Type: words[0], Args: words[1:], Body: body}, nil
