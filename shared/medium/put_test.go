@@ -409,3 +409,35 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// A stick that is pulled after any number of bytes is told of. What it holds when
+// it is put in again is no bundle, and the same command finishes.
+func TestPutOnAStickThatIsPulledAtEveryByte(t *testing.T) {
+	for kept := range len(text) + 1 {
+		dir := t.TempDir()
+		real, err := openFolder(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := brokenErrors[0]
+		bad := &badFolder{folder: real, remove: gone, syncOld: gone, syncNames: gone, syncFile: gone,
+			write: func(f file, p []byte) (int, error) {
+				n, err := f.Write(p[:min(kept, len(p))])
+				return n, errors.Join(err, gone)
+			},
+			rename: func(folder, string, string) error { return gone },
+		}
+		_, err = put(bad, name, []byte(text))
+		wantFault(t, err, "fails or was pulled out")
+		real.Close()
+
+		entries, skipped, err := Take(dir)
+		if err != nil || len(entries)+len(skipped) != 0 {
+			t.Errorf("pulled after %d bytes it holds %v, %v, %v", kept, entries, skipped, err)
+		}
+		if r, err := Put(dir, name, []byte(text)); err != nil || r.Already {
+			t.Errorf("pulled after %d bytes: %+v, %v", kept, r, err)
+		}
+		wantFolder(t, dir, map[string]string{name: text})
+	}
+}
