@@ -97,8 +97,8 @@ type faults struct {
 // sweep runs a command with fault 1, 2, 3 … on copies of the state folder HOME
 // (which need not be there before), until no fault comes up. After each the
 // journal is whole, the same command on a sound disk must end with code 0, or
-// with AGAIN where nothing but the last words was missing, and the file OUT (- is
-// none) must be there; an answer that was kept at the fault already must be that
+// with AGAIN where nothing but the last words was missing, and the one file of the
+// pattern OUT (- is none) must be there; an answer that was kept at the fault already must be that
 // file. A further run must end with code AGAIN and leave OUT as it is. There are
 // at least LEAST faults.
 func (f faults) sweep(ts *testscript.TestScript, args []string) {
@@ -109,7 +109,11 @@ func (f faults) sweep(ts *testscript.TestScript, args []string) {
 		if out == "-" {
 			return nil
 		}
-		data, err := os.ReadFile(ts.MkAbs(out))
+		all := found(ts, out)
+		if len(all) != 1 {
+			ts.Fatalf("%d files are of the pattern %s: %q", len(all), out, all)
+		}
+		data, err := os.ReadFile(all[0])
 		ts.Check(err)
 		return data
 	}
@@ -130,7 +134,9 @@ func (f faults) sweep(ts *testscript.TestScript, args []string) {
 			ts.Check(os.CopyFS(home, os.DirFS(before)))
 		}
 		if out != "-" {
-			ts.Check(os.RemoveAll(ts.MkAbs(out)))
+			for _, old := range found(ts, out) {
+				ts.Check(os.Remove(old))
+			}
 		}
 		set := f.set(n)
 		for name, value := range set {
