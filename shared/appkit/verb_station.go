@@ -24,6 +24,7 @@ type Station struct {
 	Ledger *ledger.Ledger
 	Card   *trust.Card
 	Peers  []trust.Peer
+	Policy trust.Approvers
 }
 
 // Station opens the state for writing. No other process can open a folder until
@@ -53,6 +54,9 @@ func (e *Env) station(
 	s := &Station{Env: e, Store: store, Ledger: l}
 	if s.Card, err = s.Store.Card(); err == nil {
 		s.Peers, err = s.Store.Peers()
+	}
+	if err == nil {
+		s.Policy, err = s.Store.Approvers()
 	}
 	if err != nil {
 		l.Close()

@@ -33,6 +33,26 @@ func Save(path string, data []byte, private bool) error {
 	return err
 }
 
+// Replace puts data in the place of the file at path, at once, if that still holds
+// was: for a file that only grows, as a bundle does by an approval. The new one is
+// read back. What does not hold was is a [fault.Usage] error and is left alone.
+func Replace(path string, was, data []byte) error {
+	now, err := ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(now, was) {
+		return fault.New(fault.Usage, "the file %q was changed meanwhile and is left alone", path)
+	}
+	if err := atomicfile.Write(path, data, 0o644); err != nil {
+		return err
+	}
+	if now, err = ReadFile(path); err == nil && !bytes.Equal(now, data) {
+		err = fault.New(fault.Medium, "the file %q is not what was written to it: the medium cannot be trusted", path)
+	}
+	return err
+}
+
 // CheckSave reports, before anything is done, whether [Save] would be refused for
 // a file that stands at path already.
 func CheckSave(path string, data []byte) error {

@@ -399,7 +399,8 @@ func (s Store) Revoke(label string) (Peer, error) {
 	return Peer{}, fault.New(fault.Usage, "no peer %q is pinned", label)
 }
 
-// Signers spells an allowed_signers file for a kiosk: us and every pinned peer.
+// Signers spells an allowed_signers file for a kiosk: us, every pinned peer, and the
+// approvers, who may sign in the namespace of approvals only.
 func (s Store) Signers() ([]byte, error) {
 	own, err := s.Card()
 	if err != nil {
@@ -419,6 +420,13 @@ func (s Store) Signers() ([]byte, error) {
 	}
 	for _, p := range peers {
 		out = append(out, p.Card.SignersLine()...)
+	}
+	approvers, err := s.Approvers()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range approvers.All {
+		out = append(out, p.signersLine()...)
 	}
 	return out, nil
 }

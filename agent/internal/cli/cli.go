@@ -52,7 +52,7 @@ func open(ctx context.Context, e *appkit.Env, c *cli.Context) (*appkit.Station, 
 		s.Close()
 		return nil, nil, err
 	}
-	return s, &flow.Agent{Ledger: s.Ledger, Identity: id, Peers: s.Peers, Clock: e.Clock, Rand: appkit.Random}, nil
+	return s, &flow.Agent{Ledger: s.Ledger, Identity: id, Peers: s.Peers, Policy: s.Policy, Clock: e.Clock, Rand: appkit.Random}, nil
 }
 
 func side() appkit.Side {

@@ -51,8 +51,11 @@ func (a *Agent) Activate(ctx context.Context, raw []byte, to Sink) (*Activation,
 	if err != nil {
 		return nil, err
 	}
+	if err := a.Policy.Check(v); err != nil {
+		return nil, err
+	}
 	if trip.State == ledger.Requested || trip.State == ledger.Exported {
-		if _, err := a.Ledger.Append(ledger.Admitted, trip.ID, nil); err != nil {
+		if _, err := a.Ledger.Append(ledger.Admitted, trip.ID, a.approvedBy(v)); err != nil {
 			return nil, err
 		}
 	}
@@ -190,6 +193,18 @@ func (a *Agent) admit(v *bundle.Verified, digest bundle.Digest) (ledger.Trip, er
 			Hint("azs-agent token … makes a new request; a clock that was corrected is told by --accept-clock")
 	}
 	return trip, nil
+}
+
+// approvedBy is what the journal notes of those who approved an answer.
+func (a *Agent) approvedBy(v *bundle.Verified) map[string]string {
+	var labels []string
+	for _, by := range a.Policy.By(v) {
+		labels = append(labels, by.Label)
+	}
+	if len(labels) == 0 {
+		return nil
+	}
+	return map[string]string{dataApproved: strings.Join(labels, " ")}
 }
 
 // appliedAt returns when the key of a trip went to its sink, or the zero time.

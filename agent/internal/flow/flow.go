@@ -25,7 +25,8 @@ import (
 type Agent struct {
 	Ledger   *ledger.Ledger
 	Identity *trust.Identity
-	Peers    []trust.Peer // the pinned relays
+	Peers    []trust.Peer    // the pinned relays
+	Policy   trust.Approvers // who must have approved an answer
 	Clock    clock.Clock
 	Rand     io.Reader
 }
@@ -68,6 +69,7 @@ type Past struct {
 const (
 	dataDigest       = "digest" // of the request's manifest, hex
 	dataPair         = "pair"
+	dataApproved     = "approved-by" // labels of approvers, with blanks between them
 	dataSeqOut       = "seq-out"
 	dataSeqIn        = "seq-in"
 	dataRelay        = "relay"

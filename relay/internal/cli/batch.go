@@ -142,7 +142,7 @@ func (b *batching) read(ctx context.Context) error {
 		return err
 	}
 	b.report.Signer = string(identity.Card.Fingerprint())
-	b.relay = &flow.Relay{Ledger: b.station.Ledger, Identity: identity, Peers: b.station.Peers, Clock: b.env.Clock, Rand: appkit.Random,
+	b.relay = &flow.Relay{Ledger: b.station.Ledger, Identity: identity, Peers: b.station.Peers, Policy: b.station.Policy, Clock: b.env.Clock, Rand: appkit.Random,
 		Say: func(string, ...any) {}}
 	for i, entry := range entries {
 		b.env.Console.Progress("opening bundle %d of %d", i+1, len(entries))

@@ -77,7 +77,7 @@ func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.
 	if err != nil {
 		return "", err
 	}
-	r := &flow.Relay{Ledger: s.Ledger, Identity: id, Peers: s.Peers, Clock: s.Env.Clock}
+	r := &flow.Relay{Ledger: s.Ledger, Identity: id, Peers: s.Peers, Policy: s.Policy, Clock: s.Env.Clock}
 	trip, receipt, err := r.Close(b.Text())
 	if err != nil {
 		return "", err

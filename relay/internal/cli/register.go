@@ -140,7 +140,7 @@ func (r *registering) open() error {
 			return err
 		}
 	}
-	r.relay = &flow.Relay{Ledger: r.station.Ledger, Peers: r.station.Peers, Clock: e.Clock, Rand: appkit.Random, Say: func(f string, a ...any) { e.Console.Say("  "+f, a...) }}
+	r.relay = &flow.Relay{Ledger: r.station.Ledger, Peers: r.station.Peers, Policy: r.station.Policy, Clock: e.Clock, Rand: appkit.Random, Say: func(f string, a ...any) { e.Console.Say("  "+f, a...) }}
 	return nil
 }
 

@@ -56,7 +56,8 @@ type ResourceManager interface {
 type Relay struct {
 	Ledger   *ledger.Ledger
 	Identity *trust.Identity
-	Peers    []trust.Peer // the pinned agents
+	Peers    []trust.Peer    // the pinned agents
+	Policy   trust.Approvers // who must have approved what is done
 	Azure    ResourceManager
 	Requests azure.Requests // makes what a dry run prints
 	Clock    clock.Clock
@@ -71,6 +72,7 @@ const operationMove = "move"
 const (
 	dataDigest         = "digest" // of the request's manifest, or of a plain token, hex
 	dataPair           = "pair"
+	dataApproved       = "approved-by" // labels of approvers, with blanks between them
 	dataSeqIn          = "seq-in"
 	dataSeqOut         = "seq-out"
 	dataAgent          = "agent"
@@ -108,6 +110,11 @@ type Job struct {
 	Received time.Time
 	To       Target      // of a move
 	Known    ledger.Trip // as it stood in the journal; its State is "" when new
+
+	// Unapproved is why the job may be planned and not done; ApprovedBy are the
+	// labels of those who approved it.
+	Unapproved error
+	ApprovedBy []string
 }
 
 // Forced reports whether the operator asks for a removal and no agent does.
@@ -124,7 +131,10 @@ func (r *Relay) Read(raw []byte) (*Job, error) {
 		return nil, err
 	}
 	m := v.Manifest
-	j := &Job{Trip: m.Bundle.String(), Peer: &peer, Manifest: m, Digest: sealed.Digest(), Received: r.Clock.Now()}
+	j := &Job{Trip: m.Bundle.String(), Peer: &peer, Manifest: m, Digest: sealed.Digest(), Received: r.Clock.Now(), Unapproved: r.Policy.Check(v)}
+	for _, by := range r.Policy.By(v) {
+		j.ApprovedBy = append(j.ApprovedBy, by.Label)
+	}
 	if known, ok := r.Ledger.FindByDigest(j.Digest.String()); ok {
 		j.Known = known
 		if at, err := clock.Parse(known.Data[dataReceived]); err == nil {
@@ -192,7 +202,8 @@ func (r *Relay) ReadToken(raw []byte) (*Job, error) {
 	}
 	digest := bundle.Digest(token.Digest)
 	j := &Job{
-		Trip: bundle.ID(digest[:16]).String(), Digest: digest, Token: token, Received: r.Clock.Now(),
+		Unapproved: r.Policy.CheckNone("the registration of a plain token"),
+		Trip:       bundle.ID(digest[:16]).String(), Digest: digest, Token: token, Received: r.Clock.Now(),
 		Ask: &bundle.Request{Operation: bundle.Register, CloudID: token.Claims.CloudID, BillingModel: token.Claims.BillingModel,
 			AgreementNumber: token.Claims.AgreementNumber, UsageReporting: token.Claims.UsageReporting, TokenSHA256: digest},
 	}
@@ -240,6 +251,9 @@ func (r *Relay) admit(p *Plan) error {
 	}
 	if j.Known.State == "" || j.Known.State == ledger.Seen {
 		data := map[string]string{dataCloudID: j.Ask.CloudID, dataBilling: j.Ask.BillingModel}
+		if len(j.ApprovedBy) > 0 {
+			data[dataApproved] = strings.Join(j.ApprovedBy, " ")
+		}
 		if p.Old != nil {
 			data[dataOld] = p.Old.ID.String()
 		}

@@ -159,7 +159,7 @@ func (r *Relay) Run(ctx context.Context, p *Plan) (*Outcome, error) {
 
 // Claim makes this run the only one at work on a job's trip and stamp, of all
 // goroutines and of all hosts that share the state, and takes up what another one
-// did meanwhile. The work is done under the context that it returns; release is
+// did meanwhile. What too few have approved is refused here, where doing begins. The work is done under the context that it returns; release is
 // called with its error, which becomes the reason when the claim was lost.
 func (r *Relay) Claim(ctx context.Context, j *Job) (held context.Context, release func(*error), err error) {
 	keys := []string{"trip " + j.Trip}
@@ -175,6 +175,9 @@ func (r *Relay) Claim(ctx context.Context, j *Job) (held context.Context, releas
 	}
 	if j.Manifest != nil {
 		err = r.current(j)
+	}
+	if err == nil {
+		err = j.Unapproved
 	}
 	if err != nil {
 		free()
