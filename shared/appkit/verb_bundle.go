@@ -46,6 +46,7 @@ type cover struct {
 	Text     int                `json:"textBytes"`
 	Wire     int                `json:"wireBytes"`
 	Signers  []string           `json:"signers"`
+	Approved []string           `json:"approvedBy,omitempty"` // labels of approvers that are pinned here, else fingerprints
 	Standing string             `json:"standing"`
 	Inside   []field            `json:"inside,omitempty"`
 }
@@ -107,6 +108,26 @@ func outside(b *bundle.Bundle) (*bundle.Verified, error) {
 	return b.Verify(bundle.Expect{Signer: keys[0], Pair: m.Pair, To: m.To, Kinds: []bundle.Kind{m.Kind}})
 }
 
+// sheetOf verifies a bundle by its outside and returns its cover with the signers.
+func sheetOf(b *bundle.Bundle) (*bundle.Verified, *cover, error) {
+	_, sheet, err := coverOf(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := outside(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	approvers := v.Approvers()
+	for _, k := range v.Signers[:len(v.Signers)-len(approvers)] {
+		sheet.Signers = append(sheet.Signers, ssh.FingerprintSHA256(k))
+	}
+	for _, k := range approvers {
+		sheet.Approved = append(sheet.Approved, ssh.FingerprintSHA256(k))
+	}
+	return v, sheet, nil
+}
+
 func runInspect(ctx context.Context, e *Env, c *cli.Context) error {
 	args, err := Args(c, "BUNDLE")
 	if err != nil {
@@ -120,18 +141,11 @@ func runInspect(ctx context.Context, e *Env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	m, sheet, err := coverOf(b)
+	v, sheet, err := sheetOf(b)
 	if err != nil {
 		return err
 	}
-	v, err := outside(b)
-	if err != nil {
-		return err
-	}
-	for _, k := range v.Signers {
-		sheet.Signers = append(sheet.Signers, ssh.FingerprintSHA256(k))
-	}
-	if m.Kind == bundle.KindPairing {
+	if v.Manifest.Kind == bundle.KindPairing {
 		card, err := trust.ReadCard(raw)
 		if err != nil {
 			return err
@@ -151,6 +165,11 @@ func (e *Env) standing(ctx context.Context, b *bundle.Bundle, sheet *cover, open
 	if err != nil {
 		sheet.Standing = "signatures fit; this side has no identity to compare with"
 		return nil
+	}
+	for _, p := range s.Policy.All {
+		if i := slices.Index(sheet.Approved, ssh.FingerprintSHA256(p.Key)); i >= 0 {
+			sheet.Approved[i] = p.Label
+		}
 	}
 	peer, v, err := trust.Verify(s.Card, s.Peers, b, sheet.Kind)
 	if err != nil {

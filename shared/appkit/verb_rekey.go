@@ -139,10 +139,15 @@ func (e *Env) attended(ctx context.Context, s trust.Store) trust.Store {
 
 // passphrase returns the passphrase of the identity, from its file or by asking.
 func (e *Env) passphrase() (secret.Text, error) {
+	return e.passphraseOf("the " + e.Role + "'s identity")
+}
+
+// passphraseOf returns a passphrase, from --passphrase-file or by asking.
+func (e *Env) passphraseOf(what string) (secret.Text, error) {
 	if e.PassphraseFile != "" {
 		return e.LoadSecretFile(e.PassphraseFile)
 	}
-	return e.Console.Passphrase("passphrase of the " + e.Role + "'s identity")
+	return e.Console.Passphrase("passphrase of " + what)
 }
 
 // The notes of a change of keys in the journal.

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/fault"
@@ -146,23 +145,16 @@ type shown struct {
 // show checks the bundle, shows it everywhere that was asked for, journals it and
 // reports it.
 func (e *Env) show(ctx context.Context, b *bundle.Bundle, path string, o showing) error {
-	v, err := outside(b)
+	v, sheet, err := sheetOf(b)
 	if err != nil {
 		return err
-	}
-	m, sheet, err := coverOf(b)
-	if err != nil {
-		return err
-	}
-	for _, k := range v.Signers {
-		sheet.Signers = append(sheet.Signers, ssh.FingerprintSHA256(k))
 	}
 	wire := b.Wire()
 	if frame.SmallestVersion(len(wire)) == 0 {
 		_, err := frame.Split(wire, 40) // says why
 		return err
 	}
-	cover := render.Cover{Title: fmt.Sprintf("%s %s", sheet.Kind, sheet.Bundle), Made: m.Created}
+	cover := render.Cover{Title: fmt.Sprintf("%s %s", sheet.Kind, sheet.Bundle), Made: v.Manifest.Created}
 	for _, f := range sheet.rows() {
 		cover.Rows = append(cover.Rows, render.Row(f))
 	}
@@ -180,7 +172,7 @@ func (e *Env) show(ctx context.Context, b *bundle.Bundle, path string, o showing
 		}
 	}
 	for _, p := range places {
-		if failed := e.noteExport("shown", m, b, p.Place); failed != nil {
+		if failed := e.noteExport("shown", v.Manifest, b, p.Place); failed != nil {
 			return errors.Join(err, failed)
 		}
 	}
@@ -315,6 +307,7 @@ func (c *cover) rows() []field {
 	for _, s := range c.Signers {
 		rows = append(rows, field{"signed by", s})
 	}
+	rows = append(rows, field{"approved by", strings.Join(c.Approved, ", ")})
 	var said []field
 	for _, r := range rows {
 		if strings.TrimSpace(r.Value) != "" {

@@ -46,7 +46,7 @@ type Advice struct {
 // CommonVerbs are the verbs that both programs have.
 func CommonVerbs(p Program, side Side) []*cli.Command {
 	return []*cli.Command{
-		initVerb(p), cardVerb(p), wordsVerb(p), pairVerb(p), rekeyVerb(p),
+		initVerb(p), cardVerb(p), wordsVerb(p), pairVerb(p), rekeyVerb(p), approversVerb(p), approveVerb(p),
 		inspectVerb(p), verifyVerb(p), putVerb(p), takeVerb(p, side), showVerb(p), scanVerb(p, side),
 		statusVerb(p, side), nextVerb(p, side), logVerb(p),
 	}

@@ -30,10 +30,10 @@ func (b *Bundle) Approve(rand io.Reader, signer ssh.Signer) (*Bundle, error) {
 
 // ApproveBy is [Bundle.Approve] with a signature that somebody else made, for
 // instance with `ssh-keygen -Y sign -n azs-courier-approval@v1` over the manifest,
-// up to and without the empty line: the armor as ssh-keygen writes it. What does
-// not fit the manifest is [fault.Refused].
+// up to and without the empty line: the armor as ssh-keygen writes it, on Windows
+// too. What does not fit the manifest is [fault.Refused].
 func (b *Bundle) ApproveBy(armored []byte) (*Bundle, ssh.PublicKey, error) {
-	blob, rest, err := armorSignature.decode(armored)
+	blob, rest, err := armorSignature.decode(bytes.ReplaceAll(armored, []byte("\r\n"), []byte("\n")))
 	if err == nil && len(rest) > 0 {
 		err = fault.New(fault.Refused, "something follows its end")
 	}

@@ -131,6 +131,7 @@ var notes = []struct{ name, meaning string }{
 	{"sealing", "an answer took its number; data: seq-out"},                                          // 28
 	{"rekeying", "the side's own keys are changed: the bundle for a peer took its number"},           // 29
 	{"keys-forgotten", "the side's own keys before a change were removed"},                           // 30
+	{"approvers", "the rule of approvals was changed; data: how many, whose keys"},                   // 31
 }
 
 func findState(role Role, event string) (state, bool) {

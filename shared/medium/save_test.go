@@ -1,6 +1,7 @@
 package medium
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,4 +34,29 @@ func TestSaveReplacesNothing(t *testing.T) {
 		}
 	}
 	wantFolder(t, dir, want)
+}
+
+// Threat: a bundle that grew by an approval replaces something else, or is lost half
+// way.
+func TestReplace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "request.azc")
+	was, grown := []byte("bundle\n"), []byte("bundle\nand an approval\n")
+	if err := os.WriteFile(path, was, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(path, []byte("other\n"), grown); fault.KindOf(err) != fault.Usage {
+		t.Errorf("what was changed meanwhile: %v", err)
+	}
+	if got, err := ReadFile(path); err != nil || !bytes.Equal(got, was) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := Replace(path, was, grown); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadFile(path); err != nil || !bytes.Equal(got, grown) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := Replace(path+".none", was, grown); fault.KindOf(err) != fault.Medium {
+		t.Errorf("what is not there: %v", err)
+	}
 }

@@ -61,9 +61,21 @@ func (s Store) Approvers() (Approvers, error) {
 	return a, nil
 }
 
-// SetApprovers replaces the rule. A key that is this side's own or a pinned peer's,
-// or one that two labels share, is a [fault.Usage], as is a Need beyond All.
+// SetApprovers replaces the rule, if [Store.CheckApprovers] lets it.
 func (s Store) SetApprovers(a Approvers) error {
+	if err := s.CheckApprovers(&a); err != nil {
+		return err
+	}
+	if err := s.files.WriteFile(approversName, a.marshal(), false); err != nil {
+		return storing("approvers", err)
+	}
+	return nil
+}
+
+// CheckApprovers sorts a rule by label and judges it. A key that is this side's own
+// or a pinned peer's, or one that two labels share, is a [fault.Usage], as is a Need
+// beyond All.
+func (s Store) CheckApprovers(a *Approvers) error {
 	own, err := s.Card()
 	if err != nil {
 		return err
@@ -85,9 +97,6 @@ func (s Store) SetApprovers(a Approvers) error {
 	slices.SortFunc(a.All, func(x, y Approver) int { return strings.Compare(x.Label, y.Label) })
 	if err := a.check(); err != nil {
 		return fault.New(fault.Usage, "%w", err)
-	}
-	if err := s.files.WriteFile(approversName, a.marshal(), false); err != nil {
-		return storing("approvers", err)
 	}
 	return nil
 }
@@ -181,16 +190,26 @@ func (a Approvers) Check(v *bundle.Verified) error {
 		}
 	}
 	return fault.New(fault.Approval, "%s %s has %d of %d approvals, missing %d of: %s", v.Manifest.Kind, v.Manifest.Bundle,
-		len(by), a.Need, a.Need-len(by), strings.Join(missing, ", "))
+		len(by), a.Need, a.Need-len(by), strings.Join(missing, ", ")).
+		Hint("azs-%s approve %s --key KEYFILE", actor(v.Manifest.Kind), strings.ToUpper(string(v.Manifest.Kind)))
 }
 
 // CheckNone refuses what is done without a bundle, since nobody can have approved
-// it; what names it.
-func (a Approvers) CheckNone(what string) error {
+// it; what names it, and program is ours.
+func (a Approvers) CheckNone(program, what string) error {
 	if a.Need == 0 {
 		return nil
 	}
-	return fault.New(fault.Approval, "%s needs %d approvals here, and without a bundle there is nothing that somebody could have signed", what, a.Need)
+	return fault.New(fault.Approval, "%s needs %d approvals here, and without a bundle there is nothing that somebody could have signed", what, a.Need).
+		Hint("%s approvers", program)
+}
+
+// actor is the side that acts on a bundle.
+func actor(k bundle.Kind) string {
+	if k == bundle.KindAnswer {
+		return bundle.RoleAgent
+	}
+	return bundle.RoleRelay
 }
 
 func same(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }

@@ -39,7 +39,7 @@ func activateVerb(p appkit.Program) *cli.Command {
 	}, appkit.Help{
 		Examples: []string{p.Name + ` activate answer.azc --pep 192.0.2.1 --pep-user 'AZURESTACK\CloudAdmin' --put /media/stick`, p.Name + " activate answer.azc --key-out activation-key.txt", p.Name + " activate answer.azc --key-out activation-key.txt --put /media/stick",
 			p.Name + " activate removed.azc --put /media/stick"},
-		Exit: append([]fault.Kind{fault.Replay, fault.Expired}, pepExits...),
+		Exit: append([]fault.Kind{fault.Replay, fault.Expired, fault.Approval}, pepExits...),
 	})
 }
 

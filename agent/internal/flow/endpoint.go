@@ -311,7 +311,7 @@ func (a *Agent) Renew(ctx context.Context, e *Endpoint, o TokenOrder) (*Request,
 // is no request to compare it with: the key must be for the stamp, and not
 // expired.
 func (a *Agent) ActivateKey(ctx context.Context, raw []byte, e *Endpoint) (*official.Key, error) {
-	if err := a.Policy.CheckNone("the activation with a plain key"); err != nil {
+	if err := a.Policy.CheckNone("azs-agent", "the activation with a plain key"); err != nil {
 		return nil, err
 	}
 	key, err := official.ReadKey(raw)

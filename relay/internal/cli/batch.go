@@ -54,7 +54,7 @@ func batchVerb(p appkit.Program) *cli.Command {
 			p.Name + " batch /media/stick --fleet fleet.csv --report report.html",
 			p.Name + " batch /media/stick --fleet fleet.yaml --dry-run",
 		},
-		Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Expired, fault.Medium, fault.Locked, fault.Permanent, fault.Unreachable, fault.NothingYet, fault.Partial},
+		Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Expired, fault.Medium, fault.Locked, fault.Permanent, fault.Unreachable, fault.Approval, fault.NothingYet, fault.Partial},
 	})
 }
 

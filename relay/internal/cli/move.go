@@ -36,7 +36,7 @@ func moveVerb(p appkit.Program) *cli.Command {
 			p.Name + " move --name AzureStack-north --subscription Production --to-group stamps --dry-run",
 			p.Name + " move --name AzureStack-north --subscription Production --to-group stamps --to-subscription Partner",
 		},
-		Exit: changeExits,
+		Exit: append([]fault.Kind{fault.Approval}, changeExits...),
 	})
 }
 

@@ -55,7 +55,7 @@ func registerVerb(p appkit.Program) *cli.Command {
 			p.Name + " register renewal.azc --subscription 22222222-3333-4444-5555-666666666666 --from-subscription Production --put /media/stick",
 			p.Name + " register --token-file RegistrationToken.txt --subscription Production --key-out ActivationKey.txt",
 		},
-		Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Expired, fault.Medium, fault.Locked, fault.Permanent, fault.Unreachable, fault.NothingYet, fault.Partial},
+		Exit: []fault.Kind{fault.Usage, fault.Refused, fault.NotForUs, fault.Replay, fault.Expired, fault.Medium, fault.Locked, fault.Permanent, fault.Unreachable, fault.Approval, fault.NothingYet, fault.Partial},
 	})
 }
 
@@ -420,6 +420,9 @@ func (r *registering) plan(ctx context.Context, w work) (*flow.Plan, error) {
 	if r.c.Bool("dry-run") {
 		for _, warning := range p.Warnings {
 			r.env.Console.Warn("%s", warning)
+		}
+		if w.Unapproved != nil {
+			r.env.Console.Warn("%v", w.Unapproved)
 		}
 	}
 	return p, nil

@@ -202,7 +202,7 @@ func (r *Relay) ReadToken(raw []byte) (*Job, error) {
 	}
 	digest := bundle.Digest(token.Digest)
 	j := &Job{
-		Unapproved: r.Policy.CheckNone("the registration of a plain token"),
+		Unapproved: r.Policy.CheckNone("azs-relay", "the registration of a plain token"),
 		Trip:       bundle.ID(digest[:16]).String(), Digest: digest, Token: token, Received: r.Clock.Now(),
 		Ask: &bundle.Request{Operation: bundle.Register, CloudID: token.Claims.CloudID, BillingModel: token.Claims.BillingModel,
 			AgreementNumber: token.Claims.AgreementNumber, UsageReporting: token.Claims.UsageReporting, TokenSHA256: digest},

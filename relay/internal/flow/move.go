@@ -24,7 +24,7 @@ func (r *Relay) Move(o Order, to Target) (*Job, error) {
 	if o.Name == "" || o.Subscription == "" || to.Group == "" {
 		return nil, fault.New(fault.Usage, "move needs --name, --subscription and --to-group")
 	}
-	j := &Job{Received: r.Clock.Now(), To: to, Unapproved: r.Policy.CheckNone("a move"), Ask: &bundle.Request{Operation: operationMove, ExpectRegistration: o.Name}}
+	j := &Job{Received: r.Clock.Now(), To: to, Unapproved: r.Policy.CheckNone("azs-relay", "a move"), Ask: &bundle.Request{Operation: operationMove, ExpectRegistration: o.Name}}
 	for _, t := range r.Ledger.Trips() {
 		from, err := azure.ParseRegistrationID(t.Data[dataRegistrationID])
 		if t.State != ledger.Moving || err != nil || !strings.EqualFold(from.Name(), o.Name) {

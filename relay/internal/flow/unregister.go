@@ -45,7 +45,7 @@ func (r *Relay) Select(s Selection, o Order, force bool) (*Job, error) {
 		return nil, fault.New(fault.Approval, "the agent has not told that the stamp is deactivated: a stamp that is still active would lose its registration").
 			Hint("azs-agent deactivate --pep …   # makes the request for azs-relay unregister; or the same command with --force")
 	}
-	j := &Job{Received: r.Clock.Now(), Unapproved: r.Policy.CheckNone("a removal that no agent asks for"), Ask: &bundle.Request{Operation: bundle.Unregister, CloudID: s.CloudID, ExpectRegistration: s.Name}}
+	j := &Job{Received: r.Clock.Now(), Unapproved: r.Policy.CheckNone("azs-relay", "a removal that no agent asks for"), Ask: &bundle.Request{Operation: bundle.Unregister, CloudID: s.CloudID, ExpectRegistration: s.Name}}
 	for _, t := range r.Ledger.Trips() {
 		d := t.Data
 		if d[dataOperation] != bundle.Unregister || d[dataDigest] != "" || t.State == ledger.Closed {
