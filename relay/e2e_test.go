@@ -69,6 +69,8 @@ import (
 //	cut BUNDLE VERSION          set K, N, HALF, REST, TWICE and ID of its optical frames
 //	wedge BUNDLE VERSION FROM TO FILE     the lines that a handheld scanner types
 //	pictures BUNDLE VERSION FROM TO DIR   a PNG a frame
+//	recipe HOME PROGRAM TRIP N  do what a page of evidence says, see recipe
+//	printed FILE LEAST MOST WORD…         open a page in Chromium and print it, see printed
 //	forge FILE TO FIELD=VALUE…  what a hacked relay could send, see forge
 //	canaries                    search every file, and every command line of the machine, for the secrets
 //	stampfaults COMMAND…        run a command once for each fault of peptest
@@ -100,6 +102,7 @@ func params(t *testing.T) testscript.Params {
 			}
 			out := new(transcript)
 			env.Values[transcriptKey{}] = out
+			env.Values[testKey{}] = env.T()
 			env.Defer(func() { noSecrets(env.T().(testing.TB), env.WorkDir, out) })
 			return nil
 		},
@@ -107,7 +110,7 @@ func params(t *testing.T) testscript.Params {
 			"azure": positive(azure), "postgres": positive(postgres), "stamp": positive(stamp), "activating": positive(activating), "stations": positive(stations), "exitcode": positive(exitcode), "json": jsonIs, "jsonenv": positive(jsonenv),
 			"lineenv": positive(lineenv), "one": positive(one), "none": positive(none), "calls": positive(calls), "cut": positive(cut), "wedge": positive(wedge), "pictures": positive(pictures), "alter": positive(alter),
 			"sweep": positive(sweep), "mkfifo": positive(mkfifo), "snapshot": positive(snapshot), "hides": positive(hides), "killsweep": positive(killsweep), "disksweep": positive(disksweep), "forge": positive(forge),
-			"hostilestick": positive(hostilestick), "crowd": positive(crowd), "bounded": positive(bounded), "each": positive(each),
+			"hostilestick": positive(hostilestick), "crowd": positive(crowd), "bounded": positive(bounded), "each": positive(each), "recipe": positive(recipe), "printed": positive(printed),
 			"sshagent": positive(sshagent), "skagent": positive(skagent), "recoverykey": positive(recoverykey), "ageplugin": positive(ageplugin),
 			"canaries": positive(canaries), "stampfaults": positive(stampfaults),
 		},
@@ -140,6 +143,7 @@ func binaries(t testing.TB) string {
 }
 
 type (
+	testKey       struct{} // the testing.TB of the script
 	transcriptKey struct{}
 	// transcript is everything that the programs of one script printed.
 	transcript struct {

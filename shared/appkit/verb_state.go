@@ -48,7 +48,7 @@ func CommonVerbs(p Program, side Side) []*cli.Command {
 	return []*cli.Command{
 		initVerb(p), cardVerb(p), wordsVerb(p), pairVerb(p), rekeyVerb(p), approversVerb(p), approveVerb(p),
 		inspectVerb(p), verifyVerb(p), putVerb(p), takeVerb(p, side), showVerb(p), scanVerb(p, side),
-		statusVerb(p, side), nextVerb(p, side), logVerb(p),
+		statusVerb(p, side), nextVerb(p, side), logVerb(p), evidenceVerb(p),
 	}
 }
 
