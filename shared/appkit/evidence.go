@@ -105,6 +105,16 @@ func (s *Station) evidenceOf(t ledger.Trip) (*evidence, error) {
 		}
 	}
 	names := s.names(entries)
+	rule, err := s.Store.Approvers()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range rule.All {
+		names[string(bundle.KeyFingerprint(p.Key))] = p.Label
+	}
+	if rule.Need > 0 {
+		ev.Facts = append(ev.Facts, field{"approvals asked for now", fmt.Sprintf("%d of %d", rule.Need, len(rule.All))})
+	}
 	if err := ev.collect(s, t, names); err != nil {
 		return nil, err
 	}
