@@ -18,7 +18,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 AGE         := filippo.io/age/cmd/age@v1.3.2
 
 # A test that lacks one of its tools fails here, where `go test` alone skips it.
-REQUIRE := $(foreach t,BIN NPM GSS ZBAR POPPLER QRENCODE FFMPEG CHROMIUM POSTGRES FAT SSH,AZS_REQUIRE_$(t)=1)
+REQUIRE := $(foreach t,BIN NPM GSS ZBAR POPPLER QRENCODE FFMPEG CHROMIUM POSTGRES FAT SSH PYTHON,AZS_REQUIRE_$(t)=1)
 
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
@@ -112,6 +112,7 @@ tools: testdata/npm/node_modules/.installed
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	ls /usr/lib/*/gssntlmssp/gssntlmssp.so >/dev/null 2>&1 || missing="$$missing gss-ntlmssp"; \
 	/usr/bin/python3 -c 'import gssapi' 2>/dev/null || missing="$$missing python3-gssapi"; \
+	/usr/bin/python3 -c 'import cryptography' 2>/dev/null || missing="$$missing python3-cryptography"; \
 	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
 
 testdata/npm/node_modules/.installed: testdata/npm/package-lock.json
