@@ -148,7 +148,7 @@ func (p Program) app() *cli.App {
 		Usage:          p.Usage,
 		Description:    p.Description,
 		Flags:          p.globals(),
-		Commands:       append(append([]*cli.Command{}, p.Verbs...), versionVerb(p), helpVerb(p)),
+		Commands:       append(append([]*cli.Command{}, p.Verbs...), versionVerb(p), manVerb(p), helpVerb(p)),
 		HideHelp:       true,
 		HideVersion:    true,
 		Reader:         strings.NewReader(""),
