@@ -18,7 +18,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 AGE         := filippo.io/age/cmd/age@v1.3.2
 
 # A test that lacks one of its tools fails here, where `go test` alone skips it.
-REQUIRE := $(foreach t,BIN NPM GSS ZBAR POPPLER QRENCODE FFMPEG CHROMIUM POSTGRES FAT SSH PYTHON MANDOC,AZS_REQUIRE_$(t)=1)
+REQUIRE := $(foreach t,BIN NPM GSS ZBAR POPPLER QRENCODE FFMPEG CHROMIUM POSTGRES FAT SSH PYTHON MANDOC SHELLS,AZS_REQUIRE_$(t)=1)
 
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
@@ -106,7 +106,7 @@ $(CACHE)/bin/age:
 # state that hosts share, and FAT and exFAT for sticks where the kernel has neither.
 tools: testdata/npm/node_modules/.installed
 	@need() { command -v "$$1" >/dev/null || missing="$$missing $$2"; }; missing=; \
-	need ssh-keygen openssh-client; need python3 python3; need mandoc mandoc; \
+	need ssh-keygen openssh-client; need python3 python3; need mandoc mandoc; need zsh zsh; need fish fish; \
 	need zbarimg zbar-tools; need pdftoppm poppler-utils; need qrencode qrencode; need ffmpeg ffmpeg; need chromium chromium; \
 	need mkfs.vfat dosfstools; need mkfs.exfat exfatprogs; need fusefat fusefat; need mount.exfat-fuse exfat-fuse; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \

@@ -27,7 +27,7 @@ func postgres(ts *testscript.TestScript, _ []string) {
 	ts.Setenv("AZS_RELAY_STATE", s.URL("postgres"))
 }
 
-// condition is [postgres], [ssh] or [age]: a PostgreSQL, OpenSSH or age is there,
+// condition is [postgres], [ssh], [age], [bash], [zsh] or [fish]: the program is there,
 // or has to be.
 func condition(name string) (bool, error) {
 	switch name {
@@ -37,6 +37,8 @@ func condition(name string) (bool, error) {
 		return os.Getenv("AZS_AGE") != "", nil
 	case "ssh":
 		return installed("ssh-agent", "SSH"), nil
+	case "bash", "zsh", "fish":
+		return installed(name, "SHELLS"), nil
 	}
 	return false, fmt.Errorf("there is no condition %q", name)
 }

@@ -148,7 +148,7 @@ func (p Program) app() *cli.App {
 		Usage:          p.Usage,
 		Description:    p.Description,
 		Flags:          p.globals(),
-		Commands:       append(append([]*cli.Command{}, p.Verbs...), versionVerb(p), manVerb(p), helpVerb(p)),
+		Commands:       append(append([]*cli.Command{}, p.Verbs...), versionVerb(p), completionVerb(p), manVerb(p), helpVerb(p), completeVerb(p)),
 		HideHelp:       true,
 		HideVersion:    true,
 		Reader:         strings.NewReader(""),
@@ -183,7 +183,7 @@ func (p Program) globals() []cli.Flag {
 			DefaultText: p.Name + " in the user's configuration folder"},
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON envelope a line on standard output, and never ask", EnvVars: []string{"AZS_JSON"}},
 		&cli.BoolFlag{Name: "quiet", Usage: "print results, warnings and errors only", EnvVars: []string{"AZS_QUIET"}},
-		&cli.StringFlag{Name: "color", Usage: "`WHEN` to use colour: auto, always or never; auto heeds NO_COLOR", Value: "auto", EnvVars: []string{"AZS_COLOR"}},
+		&cli.StringFlag{Name: "color", Usage: "when to use colour, `auto|always|never`; auto heeds NO_COLOR", Value: "auto", EnvVars: []string{"AZS_COLOR"}},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask, where --expect-… flags say what must be found", EnvVars: []string{"AZS_YES"}},
 		&cli.StringFlag{Name: "passphrase-file", Usage: "read the passphrase of the keys from `FILE` instead of the terminal", EnvVars: []string{"AZS_PASSPHRASE_FILE"}},
 	)

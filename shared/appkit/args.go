@@ -33,6 +33,7 @@ type line struct {
 	argv    []string            // for urfave/cli, with the program's name
 	globals map[string][]string // values of the global flags that were given
 	help    bool                // a help page was asked for
+	lost    bool                // an unknown verb was met: what stands behind it is unknown too
 	err     error               // first thing that is wrong
 }
 
@@ -61,13 +62,12 @@ func parse(app *cli.App, args []string) *line {
 			l.err = fault.New(fault.Usage, format, a...).Hint("%s", helpCommand(names()))
 		}
 	}
-	lost := false // an unknown verb was met: what stands behind it is unknown too
 	word := func(w string) {
 		below, needed := app.Commands, true
 		if n := len(l.path); n > 0 {
 			below, needed = l.path[n-1].Subcommands, l.path[n-1].Action == nil
 		}
-		if len(below) == 0 || len(l.args) > 0 || lost {
+		if len(below) == 0 || len(l.args) > 0 || l.lost {
 			l.args = append(l.args, w)
 			return
 		}
@@ -82,7 +82,7 @@ func parse(app *cli.App, args []string) *line {
 			l.args = append(l.args, w)
 			return
 		}
-		lost = true
+		l.lost = true
 		fail("%s has no verb %q%s", names(), w, suggest("", w, verbNames(below)))
 	}
 
@@ -108,7 +108,7 @@ func parse(app *cli.App, args []string) *line {
 			word("version")
 			continue
 		case f == nil:
-			if !lost {
+			if !l.lost {
 				fail("%s has no flag %q%s", names(), spelt(name), suggest("--", name, flagNames(levels)))
 			}
 			continue

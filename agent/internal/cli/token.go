@@ -45,7 +45,7 @@ func tokenVerb(p appkit.Program) *cli.Command {
 // tokenFlags say what a token is made with.
 func tokenFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "billing-model", Usage: "Capacity, Custom or Development; a token file must agree"},
+		&cli.StringFlag{Name: "billing-model", Usage: "one of `Capacity|Custom|Development`; a token file must agree"},
 		&cli.StringFlag{Name: "agreement-number", Usage: "Enterprise Agreement `NUMBER`; a token file must agree"},
 		&cli.StringFlag{Name: "usage-reporting", Usage: "`true|false`; a token file must agree"},
 		&cli.StringFlag{Name: "ms-asset-tag", Usage: "asset `TAG`, for billing model Custom"},
