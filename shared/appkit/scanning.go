@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/azs-courier/azs-courier/shared/bundle"
 	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/frame"
@@ -42,6 +44,7 @@ type scanning struct {
 	env  *Env
 	only string // hex id of the one bundle that is wanted, or ""
 	file string // where a half-done scan is kept, or ""
+	lock *flock.Flock
 
 	mu         sync.Mutex
 	joiner     *frame.Joiner
@@ -70,6 +73,9 @@ func (e *Env) newScanning(only, file string, fresh bool) (*scanning, error) {
 			s.file = filepath.Join(e.Home, scanFile)
 		}
 	}
+	if err := s.hold(); err != nil {
+		return nil, err
+	}
 	if s.file == "" || fresh {
 		s.dirty = fresh && s.file != ""
 		return s, nil
@@ -88,6 +94,24 @@ func (e *Env) newScanning(only, file string, fresh bool) (*scanning, error) {
 		e.Console.Say("taken up: %s", progress(st))
 	}
 	return s, nil
+}
+
+// hold keeps two scans from writing over what the other read. The lock ends with
+// the process.
+func (s *scanning) hold() error {
+	if s.file == "" {
+		return nil
+	}
+	s.lock = flock.New(s.file + ".lock")
+	held, err := s.lock.TryLock()
+	if err == nil && !held {
+		return fault.New(fault.Medium, "another scan is at work and keeps what it reads in %q", s.file).
+			Hint("%s scan --state-file OTHER.txt …", s.env.Program)
+	}
+	if err != nil {
+		return fault.New(fault.Medium, "the scan in %q could not be locked: %w", s.file, err)
+	}
+	return nil
 }
 
 // progress tells how far a bundle is.
@@ -473,7 +497,7 @@ func (s *scanning) browse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.env.Console.Say("open this address in a browser of this machine; it works once:\n%s", p.URL())
+	s.env.Console.Call("open this address in a browser of this machine; it works once:\n%s", p.URL())
 	return p.Serve(ctx)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/azs-courier/azs-courier/shared/clock"
 	"github.com/azs-courier/azs-courier/shared/console"
+	"github.com/azs-courier/azs-courier/shared/fault"
 	"github.com/azs-courier/azs-courier/shared/frame"
 	"github.com/azs-courier/azs-courier/shared/frame/scan"
 )
@@ -189,5 +190,31 @@ func TestTypedLineEnds(t *testing.T) {
 	}
 	if st := s.joiner.Bundles(); len(st) != 1 || st[0].Have != min(6, set.K()) {
 		t.Errorf("%+v: %s", st, said)
+	}
+}
+
+// Threat: two scans in one state folder write over what the other one read.
+func TestTwoScansDoNotShareAFile(t *testing.T) {
+	s, _ := testScan(t)
+	e := s.env
+	file := filepath.Join(t.TempDir(), "scan.txt")
+	first, err := e.newScanning("", file, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.newScanning("", file, false); fault.KindOf(err) != fault.Medium || !strings.Contains(err.Error(), "another scan is at work") {
+		t.Errorf("a second scan: %v", err)
+	}
+	if _, err := e.newScanning("", file, true); fault.KindOf(err) != fault.Medium {
+		t.Errorf("a second scan that forgets: %v", err)
+	}
+	if _, err := e.newScanning("", file+".other", false); err != nil {
+		t.Errorf("another file: %v", err)
+	}
+	if err := first.lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.newScanning("", file, false); err != nil {
+		t.Errorf("after the first: %v", err)
 	}
 }

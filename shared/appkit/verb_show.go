@@ -268,7 +268,7 @@ func (e *Env) showPage(ctx context.Context, wire []byte, title string) error {
 	if err != nil {
 		return err
 	}
-	e.Console.Say("open this address in a browser of this machine; it works once:\n%s", p.URL())
+	e.Console.Call("open this address in a browser of this machine; it works once:\n%s", p.URL())
 	return p.Serve(ctx)
 }
 

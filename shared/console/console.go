@@ -166,6 +166,12 @@ func (c *Console) Say(format string, args ...any) {
 	}
 }
 
+// Call tells the operator what to do now, without which the run does not go on: as
+// [Console.Say], and with --quiet too.
+func (c *Console) Call(format string, args ...any) {
+	c.talk("%s", Clean(fmt.Sprintf(format, args...)))
+}
+
 // Step tells the operator that step n of total begins: one line on standard
 // error that stays, on a terminal as in a log. Without a total (0) the number
 // stands alone.

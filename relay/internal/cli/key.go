@@ -26,7 +26,7 @@ func keyVerb(p appkit.Program) *cli.Command {
 			&cli.StringFlag{Name: "key-out", Usage: "write the plain activation key to `FILE`, and seal nothing"},
 			&cli.StringFlag{Name: "out", Usage: "write the answer to `FILE`, or to standard output with -"},
 			&cli.StringFlag{Name: "put", Usage: "write the answer to the stick or folder `DIR`"},
-			acceptClock,
+			appkit.ShowFlag(), acceptClock,
 		}, azureFlags()...),
 		Action: appkit.Run(runKey),
 	}, appkit.Help{
@@ -40,8 +40,13 @@ func runKey(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 		return err
 	}
 	file := c.String("key-out")
-	if file != "" && (c.String("out") != "" || c.String("put") != "") {
-		return fault.New(fault.Usage, "--key-out writes a plain key, and --out and --put a sealed one: give one kind")
+	if file != "" && (c.String("out") != "" || c.String("put") != "" || c.Bool("show")) {
+		return fault.New(fault.Usage, "--key-out writes a plain key, and --out, --put and --show are for a sealed one: give one kind")
+	}
+	if c.Bool("show") {
+		if err := e.CheckShow(); err != nil {
+			return err
+		}
 	}
 	r := &registering{verb: "key", env: e, c: c, order: flow.Order{Subscription: c.String("subscription"), Name: c.String("name"), Group: c.String("group")}}
 	if err := r.open(); err != nil {

@@ -32,6 +32,7 @@ func unregisterVerb(p appkit.Program) *cli.Command {
 			&cli.BoolFlag{Name: "force", Usage: "delete without the agent's word that the stamp is deactivated"},
 			&cli.StringFlag{Name: "out", Usage: "write the answer to `FILE`, or to standard output with -"},
 			&cli.StringFlag{Name: "put", Usage: "write the answers to the stick or folder `DIR`"},
+			appkit.ShowFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the exact requests, send none that changes anything"},
 			acceptClock,
 		}, azureFlags()...),
@@ -51,14 +52,19 @@ func runUnregister(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 	if _, err := appkit.Args(c, "[BUNDLE…]"); err != nil {
 		return err
 	}
+	if c.Bool("show") {
+		if err := e.CheckShow(); err != nil {
+			return err
+		}
+	}
 	r := &registering{verb: "unregister", env: e, c: c,
 		order: flow.Order{Subscription: c.String("subscription"), Name: c.String("name"), Group: c.String("group"), NoLock: true}}
 	if c.NArg() > 0 {
 		switch {
 		case c.String("token-file") != "" || c.String("cloud-id") != "" || c.Bool("force"):
 			return fault.New(fault.Usage, "a request contradicts --token-file, --cloud-id and --force: it names its stamp, and that it is deactivated")
-		case c.NArg() > 1 && (c.String("out") != "" || c.String("name") != ""):
-			return fault.New(fault.Usage, "--out and --name are for one request, %d were given", c.NArg()).Hint("azs-relay unregister … --put DIR")
+		case c.NArg() > 1 && (c.String("out") != "" || c.String("name") != "" || c.Bool("show")):
+			return fault.New(fault.Usage, "--out, --name and --show are for one request, %d were given", c.NArg()).Hint("azs-relay unregister … --put DIR")
 		}
 		return r.run(ctx)
 	}
