@@ -46,7 +46,7 @@ demo: build
 test: tools build standalone unit faults
 
 unit: $(CACHE)/bin/age
-	$(REQUIRE) AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test $(PACKAGES)
+	$(REQUIRE) AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -timeout 20m $(PACKAGES)
 
 # The same code with its write boundaries made visible: a test kills its own
 # process at every one of them.
