@@ -85,7 +85,7 @@ func Main(p Program, args []string, stdin io.Reader, stdout, stderr io.Writer) i
 	con := console.New(stdin, stdout, stderr, console.Options{
 		Program: p.Name,
 		Command: l.command(p.Name),
-		JSON:    set.json,
+		JSON:    set.json && !l.forShell(),
 		Quiet:   set.quiet,
 		Color:   set.color,
 		Stop:    ctx.Done(),
@@ -94,11 +94,7 @@ func Main(p Program, args []string, stdin io.Reader, stdout, stderr io.Writer) i
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = fault.New(fault.Cancelled, "stopped before it was done: %w", err)
 	}
-	if err == nil {
-		err = con.Err()
-	}
-	con.Error(err)
-	return fault.ExitCode(err)
+	return fault.ExitCode(con.End(err))
 }
 
 // dispatch prints the help page that was asked for, or runs the verb.
@@ -111,6 +107,8 @@ func dispatch(ctx context.Context, p Program, app *cli.App, l *line, set setting
 		return nil
 	case set.err != nil:
 		return set.err
+	case set.json && l.piped:
+		return fault.New(fault.Usage, "--out - and --json both write to standard output").Hint("%s … --out FILE --json", l.command(p.Name))
 	}
 	app.Metadata[sessionKey] = &session{p, set, con}
 	return app.RunContext(ctx, l.argv)

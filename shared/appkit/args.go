@@ -34,6 +34,7 @@ type line struct {
 	globals map[string][]string // values of the global flags that were given
 	help    bool                // a help page was asked for
 	lost    bool                // an unknown verb was met: what stands behind it is unknown too
+	piped   bool                // --out names standard output
 	err     error               // first thing that is wrong
 }
 
@@ -138,6 +139,7 @@ func parse(app *cli.App, args []string) *line {
 	}
 
 	l.globals = levels[0].given
+	l.piped = slices.ContainsFunc(levels, func(v *level) bool { return slices.Contains(v.given["out"], "-") })
 	for i, v := range levels {
 		l.argv = append(append(l.argv, v.name), v.out...)
 		if i > 0 && !l.help {
@@ -157,6 +159,10 @@ func parse(app *cli.App, args []string) *line {
 	}
 	return l
 }
+
+// forShell reports whether a script of a shell runs the program, which then speaks
+// to nobody else.
+func (l *line) forShell() bool { return len(l.path) > 0 && l.path[0].Hidden }
 
 // command spells the program and the verb, without flags and arguments.
 func (l *line) command(program string) string {

@@ -470,13 +470,15 @@ func runExportSigners(_ context.Context, e *Env, c *cli.Context) error {
 		return err
 	}
 	file := args[0]
-	if file == "-" {
+	if file == "-" && !e.Console.JSON() {
 		e.Console.Data(text)
 		return nil
 	}
-	if err := medium.Save(file, text, false); err != nil {
-		return err
+	if file != "-" {
+		if err := medium.Save(file, text, false); err != nil {
+			return err
+		}
 	}
-	e.Console.Result("signers", map[string]any{"file": file, "signers": strings.Count(string(text), "\n")}, func(w io.Writer) { fmt.Fprintln(w, file) })
+	e.Console.Result("signers", map[string]any{"file": file, "signers": strings.Count(string(text), "\n"), "text": string(text)}, func(w io.Writer) { fmt.Fprintln(w, file) })
 	return nil
 }

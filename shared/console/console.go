@@ -14,8 +14,9 @@
 //
 //   - Data goes to standard output, talk goes to standard error, prompts and
 //     what is typed at them stay on the terminal itself.
-//   - With --json standard output carries nothing but envelopes, one a line:
-//     {"schema":1,"type":…}. A run that fails ends with one of type "error".
+//   - With --json a run prints exactly one envelope on standard output, at its
+//     end: {"schema":1,"type":…}. A run that failed says so in the field "error"
+//     of its result, or, when it has none, in an envelope of type "error".
 //   - Foreign text is printed with %q or [Quote]. The writers here spell out
 //     every control character that slips through, as the last line of defence.
 //   - Colour only ever marks the words "warning", "error" and "hint"; it is
@@ -67,8 +68,9 @@ type Console struct {
 	prompting bool // one of the streams is a terminal
 
 	mu        sync.Mutex
-	transient bool  // a progress line stands unfinished on err
-	failed    error // first failure to write to standard output
+	transient bool   // a progress line stands unfinished on err
+	failed    error  // first failure to write to standard output
+	result    []byte // with --json, the envelope that End prints
 }
 
 // screen is an output stream and what it can show.
@@ -116,28 +118,23 @@ func (c *Console) JSON() bool { return c.opt.JSON }
 // prompt.
 func (c *Console) Stdin() io.Reader { return c.stdin }
 
-// Err returns the first failure to write to standard output, or nil. A program
-// whose output was lost must not exit 0.
-func (c *Console) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.failed
-}
-
-// Result prints the outcome of a verb on standard output: with --json one
-// envelope of the type with the fields of v behind it, otherwise what text
-// writes. v marshals to an object without the fields "schema" and "type", or is
-// nil.
+// Result tells the outcome of a verb on standard output, as what text writes.
+// With --json it is kept for [Console.End] instead, as an envelope of the type with
+// the fields of v; there is one in a run. v marshals to an object without the
+// fields "schema", "type" and "error", or is nil.
 func (c *Console) Result(typ string, v any, text func(w io.Writer)) {
 	if c.opt.JSON {
 		line, err := envelope(typ, v)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if err != nil {
+		switch {
+		case err != nil:
 			c.fail(err)
-			return
+		case c.result != nil:
+			c.fail(fault.New(fault.Unexpected, "a run has a second result, of type %q", typ))
+		default:
+			c.result = line
 		}
-		c.data(line)
 		return
 	}
 	if text == nil {
@@ -151,10 +148,15 @@ func (c *Console) Result(typ string, v any, text func(w io.Writer)) {
 }
 
 // Data writes bytes to standard output unchanged: a bundle, a key file, a QR
-// code. Text that a person shall read goes through [Console.Result].
+// code. Text that a person shall read goes through [Console.Result]. With --json
+// there is no room for them, and the run fails.
 func (c *Console) Data(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.opt.JSON {
+		c.fail(fault.New(fault.Unexpected, "%d bytes that are no envelope were to be written to standard output", len(b)))
+		return
+	}
 	c.data(b)
 }
 
@@ -206,27 +208,54 @@ func (c *Console) Warn(format string, args ...any) {
 	c.marked("warning", yellow, fmt.Sprintf(format, args...))
 }
 
-// Error prints err and its hint on standard error and, with --json, the
-// envelope of type "error" on standard output:
+// End ends what a run has to say and returns how it went: err, or a failure to
+// write standard output, because a program whose output was lost must not exit 0.
+// The failure is printed on standard error with its hint. With --json the result
+// goes out now, and tells a failure in its field "error"; a failure without a result
+// has an envelope of its own:
 //
+//	{"schema":1,"type":"doctor","checks":[…],"error":{"kind":"locked","exit":8,"message":"…"}}
 //	{"schema":1,"type":"error","kind":"replay","exit":5,"message":"…","hint":"…"}
-func (c *Console) Error(err error) {
+func (c *Console) End(err error) error {
+	c.mu.Lock()
 	if err == nil {
-		return
+		err = c.failed
 	}
-	hint := fault.HintOf(err)
-	c.marked("error", red, err.Error())
-	if hint != "" {
-		c.marked("hint", cyan, hint)
+	line := c.result
+	if c.opt.JSON && err != nil {
+		line = failure{fault.KindOf(err).String(), fault.ExitCode(err), err.Error(), fault.HintOf(err)}.in(line)
 	}
-	if c.opt.JSON {
-		c.Result("error", struct {
-			Kind    string `json:"kind"`
-			Exit    int    `json:"exit"`
-			Message string `json:"message"`
-			Hint    string `json:"hint,omitempty"`
-		}{fault.KindOf(err).String(), fault.ExitCode(err), err.Error(), hint}, nil)
+	if line != nil {
+		c.data(append(line, '\n'))
 	}
+	if err == nil {
+		err = c.failed
+	}
+	c.mu.Unlock()
+	if err != nil {
+		c.marked("error", red, err.Error())
+		if hint := fault.HintOf(err); hint != "" {
+			c.marked("hint", cyan, hint)
+		}
+	}
+	return err
+}
+
+// failure is what an envelope tells of one.
+type failure struct {
+	Kind    string `json:"kind"`
+	Exit    int    `json:"exit"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// in returns the envelope that tells the failure: result, or one of its own.
+func (f failure) in(result []byte) []byte {
+	text, _ := spell(f) // three texts and a number always have a spelling
+	if result == nil {
+		return fmt.Appendf(nil, `{"schema":%d,"type":"error",%s`, Schema, text[1:])
+	}
+	return fmt.Appendf(nil, `%s,"error":%s}`, bytes.TrimSuffix(result, []byte("}")), text)
 }
 
 // Colours of the marks, as SGR codes (ECMA-48).
@@ -283,37 +312,41 @@ func (c *Console) fail(err error) {
 	}
 }
 
-// envelope spells v behind schema and type, on one line.
+// envelope spells v behind schema and type, on one line without its end.
 func envelope(typ string, v any) ([]byte, error) {
-	var fields bytes.Buffer
 	if v == nil {
 		v = struct{}{}
 	}
-	enc := json.NewEncoder(&fields)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	fields, err := spell(v)
+	if err != nil {
 		return nil, fault.New(fault.Unexpected, "result %q cannot be spelt as JSON: %w", typ, err)
 	}
 	var names map[string]json.RawMessage
-	if err := json.Unmarshal(fields.Bytes(), &names); err != nil || names == nil {
+	if err := json.Unmarshal(fields, &names); err != nil || names == nil {
 		return nil, fault.New(fault.Unexpected, "result %q is %T, which is no JSON object", typ, v)
 	}
-	for _, name := range []string{"schema", "type"} {
+	for _, name := range []string{"schema", "type", "error"} {
 		if _, ok := names[name]; ok {
 			return nil, fault.New(fault.Unexpected, "result %q has a field %q of its own", typ, name)
 		}
 	}
-	name, err := json.Marshal(typ)
+	name, err := spell(typ)
 	if err != nil {
 		return nil, fault.New(fault.Unexpected, "result %q cannot be spelt as JSON: %w", typ, err)
 	}
-	line := fmt.Appendf(nil, `{"schema":%d,"type":%s`, Schema, name)
-	if rest := bytes.TrimPrefix(bytes.TrimSpace(fields.Bytes()), []byte("{")); len(names) > 0 {
-		line = append(append(line, ','), rest...)
-	} else {
-		line = append(line, '}')
+	if len(names) > 0 {
+		name = append(name, ',')
 	}
-	return append(escapeJSON(line), '\n'), nil
+	return fmt.Appendf(nil, `{"schema":%d,"type":%s%s`, Schema, name, fields[1:]), nil
+}
+
+// spell spells v as JSON on one line without its end.
+func spell(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return escapeJSON(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), err
 }
 
 // escapeJSON spells every character that [Clean] would spell out as \uXXXX.

