@@ -146,3 +146,29 @@ func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
+
+// Probe reports whether dir can be written: it writes a small file as Put does,
+// reads it back and removes it again.
+func Probe(dir string) error {
+	f, err := openFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return probe(f)
+}
+
+func probe(dir folder) error {
+	name, data := Name("probe", "0000000000"), []byte("written to see whether this can be written; it may be removed\n")
+	err := place(dir, name, data)
+	if err == nil {
+		err = compare(dir, name, data)
+	}
+	if rerr := dir.Remove(name); err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return fault.New(fault.Medium, "%q cannot be written: %w", dir.Path(), explain(err))
+	}
+	return nil
+}

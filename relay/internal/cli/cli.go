@@ -29,7 +29,7 @@ func program() appkit.Program {
 		Description: "Registers the token that a request carries with Azure Resource Manager, fetches the activation key and seals " +
 			"it for the agent. The same request always gives the same answer.",
 	}
-	p.Verbs = append([]*cli.Command{registerVerb(p), unregisterVerb(p), moveVerb(p), keyVerb(p), listVerb(p), stampsVerb(p), batchVerb(p), roleVerb(p), preflightVerb(p), loginVerb(p), logoutVerb(p), subscriptionsVerb(p)}, appkit.CommonVerbs(p, side())...)
+	p.Verbs = append([]*cli.Command{registerVerb(p), unregisterVerb(p), moveVerb(p), keyVerb(p), listVerb(p), stampsVerb(p), batchVerb(p), roleVerb(p), preflightVerb(p), doctorVerb(p), loginVerb(p), logoutVerb(p), subscriptionsVerb(p)}, appkit.CommonVerbs(p, side())...)
 	return p
 }
 

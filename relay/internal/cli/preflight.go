@@ -21,16 +21,20 @@ func preflightVerb(p appkit.Program) *cli.Command {
 		Description: "Signs in and reads; nothing is changed. Says as whom, whether the subscription takes changes and of which kind it is, the state of " +
 			"the provider, and compares what the identity may do in the resource group with the role of the verbs. What is missing is named, " +
 			"and ends with exit code 9. Azure tells rights only for groups that exist: without the group that part is not checked, and said so.",
-		Flags: append([]cli.Flag{
-			forFlag(),
-			&cli.StringFlag{Name: "subscription", Usage: "`ID` or name of the subscription", EnvVars: []string{"AZS_SUBSCRIPTION"}},
-			&cli.StringFlag{Name: "group", Value: "azurestack", Usage: "resource `GROUP` of the registrations"},
-		}, azureFlags()...),
+		Flags:  preflightFlags(),
 		Action: appkit.Run(runPreflight),
 	}, appkit.Help{
 		Examples: []string{p.Name + " preflight --for register,unregister --subscription Production --group azurestack"},
 		Exit:     azureFaults,
 	})
+}
+
+func preflightFlags() []cli.Flag {
+	return append([]cli.Flag{
+		forFlag(),
+		&cli.StringFlag{Name: "subscription", Usage: "`ID` or name of the subscription", EnvVars: []string{"AZS_SUBSCRIPTION"}},
+		&cli.StringFlag{Name: "group", Value: "azurestack", Usage: "resource `GROUP` of the registrations"},
+	}, azureFlags()...)
 }
 
 // checked is what a preflight found.
@@ -56,31 +60,40 @@ func runPreflight(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 	if _, err := appkit.Args(c); err != nil {
 		return err
 	}
-	verbs := verbsOf(c)
-	if _, err := azure.RoleFor(nil, verbs...); err != nil {
-		return err
-	}
 	if c.String("subscription") == "" {
 		return fault.New(fault.Usage, "preflight needs the --subscription").Hint("azs-relay subscriptions")
+	}
+	if _, err := azure.RoleFor(nil, verbsOf(c)...); err != nil {
+		return err
 	}
 	client, err := connect(ctx, e, c)
 	if err != nil {
 		return err
 	}
-	who, err := client.WhoAmI(ctx)
-	if err != nil {
-		return err
-	}
-	found := checked{Cloud: client.Cloud().Name, Endpoint: client.Cloud().Endpoint, Name: nameOf(who), ObjectID: who.ObjectID, Tenant: who.Tenant,
-		Verbs: verbs, Held: []string{}, Missing: []string{}, NotNeeded: []string{}, Warnings: []string{}}
-	err = found.read(ctx, client, who, c.String("subscription"), c.String("group"))
-	for _, w := range found.Warnings {
-		e.Console.Warn("%s", w)
-	}
+	found, err := examine(ctx, e, c, client)
 	if err == nil || len(found.Missing) > 0 {
 		e.Console.Result("preflight", found, found.print)
 	}
 	return err
+}
+
+// examine looks at what the verbs of --for will meet.
+func examine(ctx context.Context, e *appkit.Env, c *cli.Context, client *azure.Client) (*checked, error) {
+	verbs := verbsOf(c)
+	found := &checked{Verbs: verbs, Held: []string{}, Missing: []string{}, NotNeeded: []string{}, Warnings: []string{}}
+	if _, err := azure.RoleFor(nil, verbs...); err != nil {
+		return found, err
+	}
+	who, err := client.WhoAmI(ctx)
+	if err != nil {
+		return found, err
+	}
+	found.Cloud, found.Endpoint, found.Name, found.ObjectID, found.Tenant = client.Cloud().Name, client.Cloud().Endpoint, nameOf(who), who.ObjectID, who.Tenant
+	err = found.read(ctx, client, who, c.String("subscription"), c.String("group"))
+	for _, w := range found.Warnings {
+		e.Console.Warn("%s", w)
+	}
+	return found, err
 }
 
 // read makes the checks in the order in which register would meet them.

@@ -82,6 +82,23 @@ func (p *process) Close() error {
 	return nil
 }
 
+// Helper is a program of the system that opens some sources.
+type Helper struct {
+	Name, For string
+	Path      string // "" where it is not installed
+}
+
+// Helpers returns the programs that are called, where the source is one of theirs.
+func Helpers() []Helper {
+	all := []Helper{{Name: "ffmpeg", For: "videos that are no GIF, MJPEG or Y4M"}, {Name: "pdftoppm", For: "PDF sheets"}}
+	for i, h := range all {
+		if path, err := exec.LookPath(h.Name); err == nil {
+			all[i].Path = path
+		}
+	}
+	return all
+}
+
 func openVideo(ctx context.Context, path, demuxer string, lim Limits) (Source, error) {
 	name := filepath.Base(path)
 	program, err := exec.LookPath("ffmpeg")
