@@ -264,6 +264,11 @@ func Run(f func(ctx context.Context, env *Env, c *cli.Context) error) cli.Action
 		if err != nil {
 			return err
 		}
+		defer func() {
+			if env.scan != nil {
+				env.scan.close()
+			}
+		}()
 		if err := f(c.Context, env, c); err != nil || env.after == nil {
 			return err
 		}

@@ -55,7 +55,11 @@ func TestScanAtATerminal(t *testing.T) {
 		go func() {
 			ended <- appkit.Main(station(relay.role), []string{"--home", relay.home, "scan", "-", "--fresh"}, terminal, &bytes.Buffer{}, said)
 		}()
-		<-said.seen // the echo is off
+		select { // the echo is off
+		case <-said.seen:
+		case code := <-ended:
+			t.Fatalf("%.8q: exit code %d before anything was typed: %s", c.typed, code, said)
+		}
 		if _, err := person.WriteString(c.typed); err != nil {
 			t.Fatal(err)
 		}

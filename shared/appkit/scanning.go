@@ -58,7 +58,8 @@ type scanning struct {
 }
 
 // newScanning takes up the scan that is kept in file, or in the state folder
-// where there is one. With fresh it is forgotten.
+// where there is one. With fresh it is forgotten. [scanning.Close] gives the file to
+// the next scan.
 func (e *Env) newScanning(only, file string, fresh bool) (*scanning, error) {
 	s := &scanning{env: e, joiner: frame.NewJoiner(), touched: map[frame.ID]bool{}, complaints: map[string]bool{}}
 	if only != "" {
@@ -73,31 +74,47 @@ func (e *Env) newScanning(only, file string, fresh bool) (*scanning, error) {
 			s.file = filepath.Join(e.Home, scanFile)
 		}
 	}
-	if err := s.hold(); err != nil {
+	err := s.hold()
+	if err == nil {
+		err = s.load(fresh)
+	}
+	if err != nil {
+		s.Close()
 		return nil, err
-	}
-	if s.file == "" || fresh {
-		s.dirty = fresh && s.file != ""
-		return s, nil
-	}
-	raw, err := medium.ReadText(s.file, frame.MaxState)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return s, nil
-	case err != nil:
-		return nil, err
-	}
-	if s.joiner, err = frame.Load(raw); err != nil {
-		return nil, fault.New(fault.KindOf(err), "%q: %w", s.file, err).Hint("%s scan --fresh -", e.Program)
-	}
-	for _, st := range s.joiner.Bundles() {
-		e.Console.Say("taken up: %s", progress(st))
 	}
 	return s, nil
 }
 
-// hold keeps two scans from writing over what the other read. The lock ends with
-// the process.
+// load takes up what an earlier scan kept.
+func (s *scanning) load(fresh bool) error {
+	if s.file == "" || fresh {
+		s.dirty = fresh && s.file != ""
+		return nil
+	}
+	raw, err := medium.ReadText(s.file, frame.MaxState)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if s.joiner, err = frame.Load(raw); err != nil {
+		return fault.New(fault.KindOf(err), "%q: %w", s.file, err).Hint("%s scan --fresh -", s.env.Program)
+	}
+	for _, st := range s.joiner.Bundles() {
+		s.env.Console.Say("taken up: %s", progress(st))
+	}
+	return nil
+}
+
+// Close lets the next scan have the file.
+func (s *scanning) Close() {
+	if s.lock != nil {
+		_ = s.lock.Close() // the end of the process does it too
+	}
+}
+
+// hold keeps two scans from writing over what the other read.
 func (s *scanning) hold() error {
 	if s.file == "" {
 		return nil

@@ -211,9 +211,7 @@ func TestTwoScansDoNotShareAFile(t *testing.T) {
 	if _, err := e.newScanning("", file+".other", false); err != nil {
 		t.Errorf("another file: %v", err)
 	}
-	if err := first.lock.Unlock(); err != nil {
-		t.Fatal(err)
-	}
+	first.Close()
 	if _, err := e.newScanning("", file, false); err != nil {
 		t.Errorf("after the first: %v", err)
 	}

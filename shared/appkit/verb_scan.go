@@ -118,6 +118,7 @@ func runScan(ctx context.Context, e *Env, c *cli.Context, side Side) error {
 	if err != nil {
 		return err
 	}
+	defer s.Close()
 	if len(args) == 0 && c.String("watch") == "" && !c.Bool("page") && len(s.joiner.Bundles()) == 0 {
 		if c.Bool("fresh") {
 			return s.keep()
@@ -210,7 +211,7 @@ func ScanFlag() cli.Flag {
 // Scanned returns args as they are, or, with --scan, the name of the bundle that
 // was scanned; [Env.ReadBundle] reads it under that name in this run. The frames
 // stay kept until [Env.ScanUsed].
-func (e *Env) Scanned(ctx context.Context, c *cli.Context, args []string) ([]string, error) {
+func (e *Env) Scanned(ctx context.Context, c *cli.Context, args []string) (_ []string, err error) {
 	where := c.StringSlice("scan")
 	switch {
 	case len(where) == 0:
@@ -222,6 +223,11 @@ func (e *Env) Scanned(ctx context.Context, c *cli.Context, args []string) ([]str
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
 	var sources []string
 	browse := false
 	for _, w := range where {
@@ -245,7 +251,7 @@ func (e *Env) Scanned(ctx context.Context, c *cli.Context, args []string) ([]str
 		return nil, err
 	}
 	name := medium.Name(string(v.Manifest.Kind), v.Manifest.Bundle.String())
-	e.scan = &scannedBundle{name: name, kind: v.Manifest.Kind, text: b.Text(), used: func() error { return s.drop(id) }}
+	e.scan = &scannedBundle{name: name, kind: v.Manifest.Kind, text: b.Text(), used: func() error { return s.drop(id) }, close: s.Close}
 	return []string{name}, nil
 }
 
@@ -264,8 +270,9 @@ func (e *Env) ScanUsed(err error) error {
 
 // scannedBundle is what --scan read.
 type scannedBundle struct {
-	name string
-	kind bundle.Kind
-	text []byte
-	used func() error
+	name  string
+	kind  bundle.Kind
+	text  []byte
+	used  func() error
+	close func() // when the verb has ended
 }
