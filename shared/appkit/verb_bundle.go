@@ -3,6 +3,7 @@ package appkit
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
@@ -519,6 +520,31 @@ func runTake(ctx context.Context, e *Env, c *cli.Context, side Side) error {
 	return nil
 }
 
+// keep keeps a verified bundle and returns the name of its file. A copy that differs
+// from the kept one by its approvals is no other bundle: one that brings none changes
+// nothing, one that brings some is kept beside it, with the approvals of both.
+func (s *Station) keep(name string, b *bundle.Bundle) (string, error) {
+	err := s.Ledger.Keep(name, b.Text())
+	if fault.KindOf(err) != fault.Refused {
+		return name, err
+	}
+	raw, rerr := s.Ledger.Kept(name)
+	if rerr != nil {
+		return "", rerr
+	}
+	kept, serr := bundle.Split(raw)
+	if serr != nil || kept.Digest() != b.Digest() {
+		return "", err
+	}
+	more, err := kept.WithApprovalsOf(b)
+	if err != nil || more == kept {
+		return name, err
+	}
+	sum := sha256.Sum256(more.Text())
+	name = fmt.Sprintf("%s-%x%s", strings.TrimSuffix(name, medium.Suffix), sum[:4], medium.Suffix)
+	return name, s.Ledger.Keep(name, more.Text())
+}
+
 // take keeps a bundle that is from a pinned peer, for this side and not used yet,
 // and notes how it came: "took" or "scanned".
 func (s *Station) take(ctx context.Context, entry medium.Entry, side Side, event string) (taken, error) {
@@ -538,8 +564,8 @@ func (s *Station) take(ctx context.Context, entry medium.Entry, side Side, event
 			return t, err
 		}
 	}
-	name := medium.Name(t.Kind, t.Bundle)
-	if err := s.Ledger.Keep(name, b.Text()); err != nil {
+	name, err := s.keep(medium.Name(t.Kind, t.Bundle), b)
+	if err != nil {
 		return t, err
 	}
 	if _, err := s.Ledger.Append(event, "", map[string]string{"bundle": t.Bundle, "kind": t.Kind, "peer": peer.Label(), "digest-taken": b.Digest().String()}); err != nil {

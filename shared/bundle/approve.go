@@ -54,6 +54,31 @@ func (b *Bundle) ApproveBy(armored []byte) (*Bundle, ssh.PublicKey, error) {
 	return out, sig.Key, err
 }
 
+// WithApprovalsOf returns the bundle with the approvals of other that it lacks, and
+// itself where it lacks none. Another bundle is [fault.Refused].
+func (b *Bundle) WithApprovalsOf(other *Bundle) (*Bundle, error) {
+	if !bytes.Equal(b.manifest, other.manifest) || !bytes.Equal(b.sealed, other.sealed) {
+		return nil, fault.New(fault.Refused, "the approvals are for the bundle with digest %s, not for %s", other.Digest(), b.Digest())
+	}
+	held, authors, err := b.signers()
+	if err != nil {
+		return nil, err
+	}
+	theirs, _, err := other.signers()
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range theirs[authors:] {
+		if slices.ContainsFunc(held, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) }) {
+			continue
+		}
+		if b, err = b.approved(other.signatures[authors+i]); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
 // mayApprove judges a key before anybody is asked to sign with it.
 func (b *Bundle) mayApprove(key ssh.PublicKey) error {
 	keys, authors, err := b.signers()
