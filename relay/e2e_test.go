@@ -170,19 +170,21 @@ func need(ts *testscript.TestScript, args []string, n int, usage string) {
 }
 
 // run runs a command and returns its exit code; what it prints is the last
-// output, and part of the transcript.
+// output, and part of the transcript. What it prints with --json fits the schema.
 func run(ts *testscript.TestScript, args ...string) int {
 	err := ts.Exec(args[0], args[1:]...)
 	out := ts.Value(transcriptKey{}).(*transcript)
 	fmt.Fprintf(out, "%s\n%s\n", ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	code := 0
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		return exit.ExitCode()
+		code = exit.ExitCode()
 	case err != nil:
 		ts.Fatalf("%s: %v", args[0], err)
 	}
-	return 0
+	checkEnvelope(ts, args, code)
+	return code
 }
 
 func exitcode(ts *testscript.TestScript, args []string) {

@@ -276,6 +276,9 @@ func Run(f func(ctx context.Context, env *Env, c *cli.Context) error) cli.Action
 	}
 }
 
+// List returns what a result tells of the list: none is [] in JSON, and never null.
+func List[T any](list []T) []T { return append([]T{}, list...) }
+
 func (s *session) env(ctx context.Context) (*Env, error) {
 	home := s.settings.home
 	if home == "" {

@@ -46,7 +46,7 @@ type cover struct {
 	Digest   string             `json:"digest"`
 	Text     int                `json:"textBytes"`
 	Wire     int                `json:"wireBytes"`
-	Signers  []string           `json:"signers"`
+	Signers  []string           `json:"signers,omitempty"`
 	Approved []string           `json:"approvedBy,omitempty"` // labels of approvers that are pinned here, else fingerprints
 	Standing string             `json:"standing"`
 	Inside   []field            `json:"inside,omitempty"`
@@ -259,7 +259,7 @@ func runVerify(ctx context.Context, e *Env, c *cli.Context) error {
 			return err
 		}
 	}
-	var verdicts []verdict
+	verdicts := []verdict{}
 	var failed error
 	for _, path := range args {
 		v, b, a, err := e.verifyOne(path, signers)
@@ -476,7 +476,7 @@ func runTake(ctx context.Context, e *Env, c *cli.Context, side Side) error {
 		return err
 	}
 	defer s.Close()
-	var all []taken
+	all := []taken{}
 	var refused error
 	good, bad := 0, 0
 	for _, sk := range skipped {

@@ -85,7 +85,7 @@ func runStatus(e *Env, side Side) error {
 	for _, w := range warnings {
 		e.Console.Warn("%s", w)
 	}
-	e.Console.Result("status", map[string]any{"warnings": warnings, "home": e.Where(), "label": s.Card.Label, "peers": len(s.Peers), "journal": s.Ledger.Head(), "trips": trips}, func(w io.Writer) {
+	e.Console.Result("status", map[string]any{"warnings": List(warnings), "home": e.Where(), "label": s.Card.Label, "peers": len(s.Peers), "journal": s.Ledger.Head(), "trips": trips}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s %q, %d pinned, journal of %d lines with head %s\n", s.Card.Role, s.Card.Label, len(s.Peers), len(s.Ledger.Entries()), s.Ledger.Head()[:16])
 		for _, t := range s.Ledger.Trips() {
 			fmt.Fprintf(w, "%s  %-10s  %s\n", t.ID, t.State, side.Line(s.Ledger, t))

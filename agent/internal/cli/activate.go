@@ -155,7 +155,7 @@ func report(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent,
 	if a.Key == nil {
 		e.Console.Result("removal", map[string]any{
 			"trip": a.Trip, "outcome": "removed", "again": a.Again, "cloudId": ans.CloudID, "subscription": ans.Subscription, "resourceGroup": ans.ResourceGroup,
-			"registration": ans.Registration, "note": ans.Note, "receipt": s.Path(a.ReceiptFile), "places": places,
+			"registration": ans.Registration, "note": ans.Note, "receipt": s.Path(a.ReceiptFile), "places": appkit.List(places),
 		}, func(w io.Writer) {
 			fmt.Fprintf(w, "the registration of stamp %q is removed\n  was          %q in group %q of subscription %s\n", ans.CloudID, ans.Registration, ans.ResourceGroup, ans.Subscription)
 			if ans.Note != "" {
@@ -168,7 +168,7 @@ func report(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent,
 	e.Console.Result("activation", map[string]any{
 		"trip": a.Trip, "outcome": a.Outcome, "again": a.Again, "keyFile": file, "keySha256": ans.KeySHA256.String(), "keyExpires": ans.KeyExpires,
 		"cloudId": ans.CloudID, "subscription": ans.Subscription, "resourceGroup": ans.ResourceGroup, "registration": ans.Registration,
-		"receipt": s.Path(a.ReceiptFile), "places": places, "skewFromSeconds": int(a.SkewFrom.Seconds()), "skewToSeconds": int(a.SkewTo.Seconds()), "warnings": a.Warnings,
+		"receipt": s.Path(a.ReceiptFile), "places": appkit.List(places), "skewFromSeconds": int(a.SkewFrom.Seconds()), "skewToSeconds": int(a.SkewTo.Seconds()), "warnings": appkit.List(a.Warnings),
 	}, func(w io.Writer) {
 		if a.Outcome == bundle.OutcomeApplied {
 			fmt.Fprintf(w, "stamp %q is activated\n", ans.CloudID)

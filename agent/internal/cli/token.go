@@ -139,10 +139,10 @@ func deliver(e *appkit.Env, c *cli.Context, s *appkit.Station, agent *flow.Agent
 		e.ShowLater(r.Bundle, s.Path(r.File))
 	}
 	result := map[string]any{
-		"trip": r.Trip, "digest": r.Bundle.Digest().String(), "seq": r.Manifest.Seq, "relay": r.Relay, "file": s.Path(r.File), "places": places,
+		"trip": r.Trip, "digest": r.Bundle.Digest().String(), "seq": r.Manifest.Seq, "relay": r.Relay, "file": s.Path(r.File), "places": appkit.List(places),
 		"cloudId": r.Content.CloudID, "registration": r.Content.ExpectRegistration, "resourceGroup": r.Content.ExpectResourceGroup,
 		"subscription": r.Content.ExpectSubscription, "created": clock.Format(r.Manifest.Created), "expires": clock.Format(r.Manifest.Expires),
-		"operation": r.Content.Operation, "tokenBytes": tokenLength, "textBytes": len(r.Bundle.Text()), "wireBytes": len(r.Bundle.Wire()), "superseded": r.Superseded, "warnings": r.Warnings,
+		"operation": r.Content.Operation, "tokenBytes": tokenLength, "textBytes": len(r.Bundle.Text()), "wireBytes": len(r.Bundle.Wire()), "superseded": appkit.List(r.Superseded), "warnings": appkit.List(r.Warnings),
 	}
 	talk := func(w io.Writer) {
 		fmt.Fprintf(w, "request %s for relay %q\n  stamp         %q, registration %q\n  token         %d characters, in %d bytes of text or %d in wire form\n  digest        %s\n  answer until  %s by this clock\n",

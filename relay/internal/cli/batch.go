@@ -314,7 +314,7 @@ func (b *batching) plans(ctx context.Context) error {
 		fleet.Line
 		Steps []flow.Step `json:"steps,omitempty"`
 	}
-	var all []planned
+	all := []planned{}
 	var text bytes.Buffer
 	for _, i := range b.items {
 		line := lineOf(i.Name, i.Job)

@@ -74,7 +74,7 @@ func runMove(ctx context.Context, e *appkit.Env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	result := map[string]any{"dryRun": out == nil, "from": plan.ID.String(), "to": plan.To.String(), "cloudId": j.Ask.CloudID, "notes": plan.Notes, "warnings": plan.Warnings}
+	result := map[string]any{"dryRun": out == nil, "from": plan.ID.String(), "to": plan.To.String(), "cloudId": j.Ask.CloudID, "notes": appkit.List(plan.Notes), "warnings": appkit.List(plan.Warnings)}
 	if out == nil {
 		result["plan"] = plan.Steps
 	} else {
