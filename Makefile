@@ -30,7 +30,7 @@ peptest_DIR   := ./agent/cmd/peptest
 
 export CGO_ENABLED = 0
 
-.PHONY: build demo test unit faults mutants race cross standalone lint tidy bench pictures fuzz-smoke tools clean $(PROGRAMS)
+.PHONY: release modules build demo test unit faults mutants race cross standalone lint tidy bench pictures fuzz-smoke tools clean $(PROGRAMS)
 
 build: $(PROGRAMS)
 
@@ -68,6 +68,15 @@ race: build
 cross:
 	@for p in $(PLATFORMS); do for b in azs-agent azs-relay; do echo "$$p $$b"; \
 	  GOOS=$${p%/*} GOARCH=$${p#*/} go build $(GOFLAGS_BUILD) -o $(CACHE)/cross/$$b-$${p%/*}-$${p#*/} ./$${b#azs-}; done; done
+
+# What is published: static programs for all platforms, built twice and compared,
+# with bills of materials, licences, packages and signed checksums. VERSION=v1.2.0,
+# RELEASE_KEY=FILE signs. Nothing is fetched: `make modules` does that before.
+release:
+	go run ./shared/cmd/mkrelease -twice -version $(VERSION) -platforms $$(echo $(PLATFORMS) | tr ' ' ,) -out dist $(if $(RELEASE_KEY),-key $(RELEASE_KEY))
+
+modules:
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod download); done
 
 lint: $(CACHE)/bin/staticcheck
 	@bad=$$(gofmt -l $(MODULES)); if [ -n "$$bad" ]; then echo "gofmt: $$bad"; exit 1; fi
@@ -125,4 +134,4 @@ define apt
 endef
 
 clean:
-	rm -rf $(BIN) $(CACHE) testdata/npm/node_modules
+	rm -rf $(BIN) $(CACHE) dist testdata/npm/node_modules

@@ -14,6 +14,7 @@
 package appkit
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"errors"
@@ -326,6 +327,9 @@ func rehearsed(base clock.Clock, con *console.Console) (clock.Clock, error) {
 	return moved, nil
 }
 
+// Set by the linker in a release, with the version and the commit that it is made of.
+var version, commit string
+
 func versionVerb(p Program) *cli.Command {
 	return Describe(&cli.Command{
 		Name:  "version",
@@ -342,7 +346,7 @@ func versionVerb(p Program) *cli.Command {
 				Commit   string `json:"commit,omitempty"`
 				Go       string `json:"go"`
 				Platform string `json:"platform"`
-			}{p.Name, p.Version, "", runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			}{p.Name, cmp.Or(p.Version, version), commit, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if info, ok := debug.ReadBuildInfo(); ok {
 				if v.Version == "" {
 					v.Version = info.Main.Version
