@@ -52,7 +52,6 @@ type release struct {
 	version string    // vMAJOR.MINOR.PATCH, with a suffix or not
 	commit  string    // of the source, in hex
 	time    time.Time // of the commit
-	modules map[string]string
 }
 
 // platform is a GOOS and a GOARCH.
@@ -117,7 +116,7 @@ func run(ctx context.Context, args []string) error {
 
 // newRelease looks at the source and makes the folder out, which must not exist.
 func newRelease(ctx context.Context, version, out string) (*release, error) {
-	r := &release{version: version, modules: map[string]string{}}
+	r := &release{version: version}
 	top, err := output(ctx, "", nil, "git", "rev-parse", "--show-toplevel")
 	if err != nil {
 		return nil, err
@@ -136,15 +135,6 @@ func newRelease(ctx context.Context, version, out string) (*release, error) {
 		return nil, fmt.Errorf("the time of the commit: %w", err)
 	}
 	r.commit, r.time = commit, time.Unix(seconds, 0).UTC()
-	list, err := output(ctx, r.root, offline, "go", "list", "-m", "-f", "{{.Path}}@{{.Version}} {{.Dir}}", "all")
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(list) {
-		if name, dir, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
-			r.modules[name] = dir
-		}
-	}
 	if r.out, err = filepath.Abs(out); err != nil {
 		return nil, err
 	}
@@ -190,7 +180,7 @@ func (r *release) platform(ctx context.Context, p platform, twice bool) error {
 		if err != nil {
 			return err
 		}
-		own, err := r.licences(ctx, parts)
+		own, err := r.licences(ctx, p, prog.dir, parts)
 		if err != nil {
 			return err
 		}

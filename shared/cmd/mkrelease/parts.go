@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
@@ -51,12 +52,23 @@ func linked(program []byte) ([]part, error) {
 // noticeName fits the files at the top of a module that its licence wants kept.
 var noticeName = regexp.MustCompile(`(?i)^(un)?(licen[sc]e|copying|notice|patents|copyright)([-._].*)?$`)
 
-// licences returns those files of each part, by "MODULE@VERSION/FILE". A part without
-// a licence is an error.
-func (r *release) licences(ctx context.Context, parts []part) (map[string][]byte, error) {
+// licences returns those files of each part of the program at dir, by
+// "MODULE@VERSION/FILE". A part without a licence is an error.
+func (r *release) licences(ctx context.Context, p platform, dir string, parts []part) (map[string][]byte, error) {
+	list, err := output(ctx, r.root, append(slices.Clone(offline), "GOOS="+p.os, "GOARCH="+p.arch),
+		"go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}@{{.Version}} {{.Dir}}{{end}}", dir)
+	if err != nil {
+		return nil, err
+	}
+	source := map[string]string{}
+	for line := range strings.Lines(list) {
+		if name, at, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			source[name] = at
+		}
+	}
 	texts := map[string][]byte{}
 	for _, p := range parts {
-		dir := r.modules[p.String()]
+		dir := source[p.String()]
 		if p.path == "std" {
 			root, err := output(ctx, r.root, offline, "go", "env", "GOROOT")
 			if err != nil {
