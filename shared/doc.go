@@ -9,6 +9,7 @@
 //
 //	fault                  kinds of failure, which are the exit codes, and the hint to paste
 //	clock                  the time of day, passed in
+//	cmd/mkrelease          makes what is published of a version, for developers
 //	secret                 values that print as [redacted]
 //	internal/atomicfile    files that are whole or absent, whatever happens half way
 //	frame/scan             QR codes in pictures, videos, folders and PDFs
