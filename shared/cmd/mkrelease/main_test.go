@@ -100,9 +100,6 @@ func files(t *testing.T, dir string) map[string][]byte {
 // the bill of materials is what the program links; the recipe of docs/RELEASE.md
 // takes the release, and nothing that was changed.
 func TestRelease(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the programs anew")
-	}
 	if runtime.GOOS != "linux" {
 		t.Skip("the recipe is for Linux")
 	}
@@ -336,9 +333,6 @@ func TestReleaseRefuses(t *testing.T) {
 
 // A clone that does not build to the same bytes ends the release.
 func TestReleaseComparesTwoBuilds(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a program")
-	}
 	dir := source(t)
 	t.Chdir(dir)
 	r, err := newRelease(t.Context(), "v1.2.0", filepath.Join(t.TempDir(), "dist"))
