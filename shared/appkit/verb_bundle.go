@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -432,7 +433,14 @@ func (e *Env) noteExport(event string, m *bundle.Manifest, b *bundle.Bundle, to 
 	}
 	defer s.Close()
 	trip := ""
-	if t, ok := s.Ledger.FindByDigest(b.Digest().String()); ok {
+	digest := b.Digest().String()
+	t, ok := s.Ledger.FindByDigest(digest)
+	for _, other := range s.Ledger.Trips() {
+		if !ok && other.Data["answer-digest"] == digest { // the relay's own answer
+			t, ok = other, true
+		}
+	}
+	if ok {
 		trip = t.ID
 		if t.State == ledger.Requested || t.State == ledger.Exported {
 			event = ledger.Exported
@@ -543,6 +551,52 @@ func (s *Station) keep(name string, b *bundle.Bundle) (string, error) {
 	sum := sha256.Sum256(more.Text())
 	name = fmt.Sprintf("%s-%x%s", strings.TrimSuffix(name, medium.Suffix), sum[:4], medium.Suffix)
 	return name, s.Ledger.Keep(name, more.Text())
+}
+
+// KeptAs returns how an operator names the kept copy of a bundle, the one with
+// approvals where there are several; where none is kept, the word that help pages
+// use: REQUEST, ANSWER.
+func (s *Station) KeptAs(kind bundle.Kind, id string) string {
+	stem := strings.TrimSuffix(medium.Name(string(kind), id), medium.Suffix)
+	names, err := s.Ledger.KeptNames()
+	for _, name := range names { // a copy with more approvals comes first: "-" before "."
+		if rest, ok := strings.CutPrefix(name, stem); err == nil && ok && (rest[0] == '-' || rest == medium.Suffix) {
+			return s.Path(name)
+		}
+	}
+	return strings.ToUpper(string(kind))
+}
+
+// Taken is a bundle that came in and is kept.
+type Taken struct {
+	Path     string // as an operator names it
+	Manifest *bundle.Manifest
+}
+
+// taken returns the bundles of the kinds that came in, the newest first.
+func (s *Station) taken(kinds []bundle.Kind) []Taken {
+	var all []Taken
+	seen := map[string]bool{}
+	for _, e := range slices.Backward(s.Ledger.Entries()) {
+		kind, id := bundle.Kind(e.Data["kind"]), e.Data["bundle"]
+		if e.Event != "took" && e.Event != "scanned" || seen[id] || !slices.Contains(kinds, kind) {
+			continue
+		}
+		seen[id] = true
+		path := s.KeptAs(kind, id)
+		raw, err := s.Ledger.Kept(filepath.Base(path))
+		if err != nil {
+			continue
+		}
+		b, err := bundle.Split(raw)
+		if err != nil {
+			continue
+		}
+		if m, err := b.Peek(); err == nil {
+			all = append(all, Taken{path, m})
+		}
+	}
+	return all
 }
 
 // take keeps a bundle that is from a pinned peer, for this side and not used yet,

@@ -26,7 +26,10 @@ type Side struct {
 	// to path, and returns the next command, or "".
 	Took func(ctx context.Context, s *Station, v *bundle.Verified, b *bundle.Bundle, path string) (next string, err error)
 	// Next says what to do about a trip, or nothing when there is nothing to do.
-	Next func(e *Env, t ledger.Trip) (Advice, bool)
+	Next func(s *Station, t ledger.Trip) (Advice, bool)
+	// Fresh says what to do about a bundle that was taken and not acted on, if its
+	// trip is not over; nil stands for nothing.
+	Fresh func(s *Station, t Taken) (Advice, bool)
 	// Idle is the command that begins a new trip.
 	Idle string
 	// Line tells about a trip in one line of status.
@@ -129,12 +132,13 @@ func (e *Env) next(side Side) (Advice, error) {
 	if err != nil {
 		return Advice{}, err
 	}
+	defer s.Close()
 	if len(s.Peers) == 0 {
 		return Advice{Why: "no peer is paired yet: exchange the cards first", Command: e.Program + " pair CARD"}, nil
 	}
 	waiting := Advice{Why: "no trip is under way", Command: side.Idle}
 	for _, t := range s.Ledger.Trips() {
-		a, ok := side.Next(e, t)
+		a, ok := side.Next(s, t)
 		if !ok {
 			continue
 		}
@@ -143,6 +147,14 @@ func (e *Env) next(side Side) (Advice, error) {
 			return a, nil
 		}
 		waiting = a
+	}
+	if side.Fresh == nil {
+		return waiting, nil
+	}
+	for _, t := range s.taken(side.Takes) {
+		if a, ok := side.Fresh(s, t); ok {
+			return a, nil
+		}
 	}
 	return waiting, nil
 }

@@ -37,7 +37,7 @@ func station(role string) appkit.Program {
 		Took: func(_ context.Context, _ *appkit.Station, _ *bundle.Verified, _ *bundle.Bundle, path string) (string, error) {
 			return p.Name + " use " + filepath.Base(path), nil
 		},
-		Next: func(_ *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
+		Next: func(_ *appkit.Station, t ledger.Trip) (appkit.Advice, bool) {
 			return appkit.Advice{Why: "it waits", Command: p.Name + " go on " + t.ID}, t.State == ledger.Requested
 		},
 		Idle: p.Name + " begin",

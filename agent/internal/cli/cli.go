@@ -68,6 +68,11 @@ func side() appkit.Side {
 			return fmt.Sprintf("azs-agent activate %s --key-out activation-key.txt", path), nil
 		},
 		Next: next,
+		Fresh: func(s *appkit.Station, t appkit.Taken) (appkit.Advice, bool) {
+			trip, ok := s.Ledger.FindByDigest(t.Manifest.Re.String())
+			return appkit.Advice{Trip: trip.ID, Why: fmt.Sprintf("the answer to request %s is here and not used yet", trip.ID),
+				Command: "azs-agent activate " + t.Path + " --key-out activation-key.txt"}, ok && flow.IsPending(trip)
+		},
 		Idle: "azs-agent token --token-file RegistrationToken.txt --put STICK",
 		Line: func(l *ledger.Ledger, t ledger.Trip) string {
 			line := fmt.Sprintf("stamp %q", t.Data["cloud-id"])
@@ -89,13 +94,13 @@ func side() appkit.Side {
 }
 
 // next says what a trip waits for.
-func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
-	kept := func(file string) string { return e.Home + "/bundles/" + file }
+func next(s *appkit.Station, t ledger.Trip) (appkit.Advice, bool) {
+	answer := s.KeptAs(bundle.KindAnswer, t.Data["answer"])
 	removal := t.Data["operation"] == bundle.Unregister
 	switch t.State {
 	case ledger.Requested:
 		return appkit.Advice{Why: fmt.Sprintf("request %s for stamp %q is sealed and has not left yet", t.ID, t.Data["cloud-id"]),
-			Command: fmt.Sprintf("azs-agent put %s STICK", kept(t.Data["file"]))}, true
+			Command: fmt.Sprintf("azs-agent put %s STICK", s.Path(t.Data["file"]))}, true
 	case ledger.Exported, ledger.Admitted:
 		if removal {
 			return appkit.Advice{Why: fmt.Sprintf("request %s is on its way: the relay removes the registration (azs-relay unregister), and its answer comes back to azs-agent take STICK", t.ID)}, true
@@ -103,18 +108,26 @@ func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
 		return appkit.Advice{Why: fmt.Sprintf("request %s is on its way: the relay registers it, and its answer comes back to azs-agent take STICK", t.ID)}, true
 	case ledger.Opened, ledger.Applied, ledger.Confirmed:
 		if removal && t.Data["receipt"] == "" {
-			return appkit.Advice{Why: fmt.Sprintf("answer %s was opened and its removal is not ended here yet", t.Data["answer"]), Command: "azs-agent activate ANSWER"}, true
+			return appkit.Advice{Why: fmt.Sprintf("answer %s was opened and its removal is not ended here yet", t.Data["answer"]), Command: "azs-agent activate " + answer}, true
 		}
 	}
 	switch t.State {
 	case ledger.Opened:
 		return appkit.Advice{Why: fmt.Sprintf("answer %s was opened and its key not written yet", t.Data["answer"]),
-			Command: "azs-agent activate ANSWER --key-out activation-key.txt   (or --pep …, as before)"}, true
+			Command: "azs-agent activate " + answer + where(t)}, true
 	case ledger.Applied:
 		if t.Data["receipt"] == "" {
 			return appkit.Advice{Why: fmt.Sprintf("the receipt for answer %s is not made yet", t.Data["answer"]),
-				Command: "azs-agent activate ANSWER --key-out activation-key.txt"}, true
+				Command: "azs-agent activate " + answer + where(t)}, true
 		}
 	}
 	return appkit.Advice{}, false
+}
+
+// where is how a run that was broken off gave the key to the stamp.
+func where(t ledger.Trip) string {
+	if at := t.Data["attempt-address"]; at != "" {
+		return " --pep " + at
+	}
+	return " --key-out activation-key.txt"
 }

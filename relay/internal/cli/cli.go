@@ -43,6 +43,11 @@ func side() appkit.Side {
 		},
 		Took: took,
 		Next: next,
+		Fresh: func(s *appkit.Station, t appkit.Taken) (appkit.Advice, bool) {
+			_, known := s.Ledger.Trip(t.Manifest.Bundle.String())
+			return appkit.Advice{Trip: t.Manifest.Bundle.String(), Why: fmt.Sprintf("request %s came and nothing was done for it yet", t.Manifest.Bundle),
+				Command: "azs-relay register " + t.Path}, t.Manifest.Kind == bundle.KindRequest && !known && s.Env.Clock.Now().Before(t.Manifest.Expires)
+		},
 		Idle: "azs-relay take STICK",
 		Warn: warnings,
 		Line: func(_ *ledger.Ledger, t ledger.Trip) string {
@@ -71,7 +76,7 @@ func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.
 		return "", nil
 	}
 	if v.Manifest.Kind == bundle.KindRequest {
-		return fmt.Sprintf("azs-relay register %s --subscription SUBSCRIPTION   # or unregister, where azs-agent deactivate made it", path), nil
+		return fmt.Sprintf("azs-relay register %s   # or unregister, where azs-agent deactivate made it", path), nil
 	}
 	id, err := s.Unlock(ctx)
 	if err != nil {
@@ -87,8 +92,8 @@ func took(ctx context.Context, s *appkit.Station, v *bundle.Verified, b *bundle.
 }
 
 // next says what a trip waits for.
-func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
-	kept := e.Path
+func next(s *appkit.Station, t ledger.Trip) (appkit.Advice, bool) {
+	request := s.KeptAs(bundle.KindRequest, t.ID)
 	switch {
 	case t.State == ledger.Moving:
 		return appkit.Advice{Why: fmt.Sprintf("the move of %s to %s was begun and is not finished: the registration may have no lock", t.Data["registration-id"], t.Data["move-to"]),
@@ -97,20 +102,29 @@ func next(e *appkit.Env, t ledger.Trip) (appkit.Advice, bool) {
 		if t.Data["agent"] == "" {
 			return appkit.Advice{Why: fmt.Sprintf("the removal of %s was begun and is not finished", t.Data["registration-id"]), Command: removeCommand(t.Data["registration-id"])}, true
 		}
-		return appkit.Advice{Why: fmt.Sprintf("request %s of agent %q is %s and not answered", t.ID, t.Data["agent"], t.State), Command: "azs-relay unregister REQUEST"}, true
+		return appkit.Advice{Why: fmt.Sprintf("request %s of agent %q is %s and not answered", t.ID, t.Data["agent"], t.State), Command: "azs-relay unregister " + request}, true
 	case t.State == ledger.Seen || t.State == ledger.Admitted || t.State == ledger.Removed || t.State == ledger.Registered:
 		return appkit.Advice{Why: fmt.Sprintf("request %s of agent %q is %s and not answered", t.ID, t.Data["agent"], t.State),
-			Command: "azs-relay register REQUEST --subscription SUBSCRIPTION"}, true
+			Command: "azs-relay register " + request + in(t)}, true
 	case t.Data["locked"] == "false" && t.State == ledger.Answered && t.Data["answer-file"] != "":
 		return appkit.Advice{Why: fmt.Sprintf("registration %s has no lock: %s", t.Data["registration-id"], t.Data["reason"]),
-			Command: "azs-relay register REQUEST --subscription " + t.Data["subscription"]}, true
+			Command: "azs-relay register " + request + in(t)}, true
 	case t.State == ledger.Answered && t.Data["answer-file"] != "" && t.Data["to"] == "":
 		return appkit.Advice{Why: fmt.Sprintf("the answer to request %s is sealed and has not left yet", t.ID),
-			Command: fmt.Sprintf("azs-relay put %s STICK", kept(t.Data["answer-file"]))}, true
+			Command: fmt.Sprintf("azs-relay put %s STICK", s.Path(t.Data["answer-file"]))}, true
 	case t.State == ledger.Answered && t.Data["answer-file"] != "":
 		return appkit.Advice{Why: fmt.Sprintf("the answer to request %s is on its way: its receipt closes the trip", t.ID)}, true
 	}
 	return appkit.Advice{}, false
+}
+
+// in names the subscription, where an earlier run settled it; else the request or the
+// environment does.
+func in(t ledger.Trip) string {
+	if sub := t.Data["subscription"]; sub != "" {
+		return " --subscription " + sub
+	}
+	return ""
 }
 
 // moveCommand is the command that ends a move.
