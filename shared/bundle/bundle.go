@@ -183,9 +183,10 @@ func splitWire(rest []byte) (*Bundle, error) {
 	if b.manifest, err = take(2, MaxManifest); err != nil {
 		return nil, err
 	}
-	// In text, the first blank line ends the manifest: none may stand inside it.
+	// In text, the first blank line ends the manifest: none may stand inside it. Nor
+	// may CR LF, which text never has: what is a bundle in one spelling is one in both.
 	if !bytes.HasPrefix(b.manifest, []byte(manifestMagic)) || !bytes.HasSuffix(b.manifest, []byte("\n")) ||
-		bytes.Contains(b.manifest, []byte("\n\n")) {
+		bytes.Contains(b.manifest, []byte("\n\n")) || bytes.Contains(b.manifest, []byte("\r\n")) {
 		return nil, errors.New("its manifest section is not a manifest")
 	}
 	if len(rest) == 0 {
