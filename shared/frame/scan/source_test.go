@@ -3,6 +3,7 @@ package scan
 import (
 	"bufio"
 	"bytes"
+	"compress/zlib"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -367,9 +368,19 @@ func TestWatchTakesAFileWhenItIsWhole(t *testing.T) {
 	}
 }
 
-// bomb is a PNG whose header promises a picture and whose data are a few bytes of
-// zeros, packed a thousandfold.
-func bomb(w, h uint32) []byte {
+// bomb is a PNG whose header promises a picture and whose data inflate to so many
+// zeros, a thousandfold; with none, to an error.
+func bomb(w, h uint32, zeros ...int) []byte {
+	data := bytes.Repeat([]byte{0x78, 0x9c, 0xed, 0xc1}, 20)
+	if len(zeros) > 0 {
+		var packed bytes.Buffer
+		z := zlib.NewWriter(&packed)
+		for left := zeros[0]; left > 0; left -= 1 << 20 {
+			z.Write(make([]byte, min(left, 1<<20)))
+		}
+		z.Close()
+		data = packed.Bytes()
+	}
 	var b bytes.Buffer
 	b.WriteString("\x89PNG\r\n\x1a\n")
 	chunk := func(kind string, data []byte) {
@@ -380,7 +391,7 @@ func bomb(w, h uint32) []byte {
 	}
 	head := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, w), h)
 	chunk("IHDR", append(head, 8, 6, 0, 0, 0))
-	chunk("IDAT", bytes.Repeat([]byte{0x78, 0x9c, 0xed, 0xc1}, 20))
+	chunk("IDAT", data)
 	chunk("IEND", nil)
 	return b.Bytes()
 }
@@ -406,6 +417,8 @@ func TestHostilePictures(t *testing.T) {
 		"png of 16,000 × 16,000":    bomb(16000, 16000),
 		"png of 20,000 × 1":         wide(png.Encode),
 		"png of nothing":            bomb(0, 0),
+		"png of 8 × 8, 256 MiB":     bomb(8, 8, 1<<28),
+		"png of 16,000 × 16,000, 1": bomb(16000, 16000, 1<<28),
 		"png that ends":             bomb(5000, 5000)[:60],
 		"bmp of 20,000 × 1":         wide(bmp.Encode),
 		"tiff of 20,000 × 1":        wide(func(w io.Writer, m image.Image) error { return tiff.Encode(w, m, nil) }),
@@ -570,6 +583,34 @@ func FuzzGIF(f *testing.F) {
 		s, err := newGIF(io.NopCloser(bytes.NewReader(b)), "fuzz", tight)
 		if err == nil {
 			drain(t, s)
+		}
+	})
+}
+
+// FuzzStill: what is no small picture is refused, in PNG, TIFF and BMP.
+func FuzzStill(f *testing.F) {
+	small := image.NewGray(image.Rect(0, 0, 8, 8))
+	for _, encode := range []func(io.Writer, image.Image) error{
+		png.Encode, bmp.Encode,
+		func(w io.Writer, m image.Image) error { return tiff.Encode(w, m, nil) },
+		func(w io.Writer, m image.Image) error {
+			return tiff.Encode(w, m, &tiff.Options{Compression: tiff.Deflate})
+		},
+	} {
+		var b bytes.Buffer
+		if err := encode(&b, small); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	f.Add(bomb(8, 8, 1<<16))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l, err := decodeStill(bytes.NewReader(b), "fuzz", tight)
+		if err == nil && (!l.ok() || l.W*l.H > tight.MaxPixels) {
+			t.Fatalf("%d×%d", l.W, l.H)
+		}
+		if err != nil && fault.KindOf(err) != fault.Refused {
+			t.Fatalf("kind %v: %v", fault.KindOf(err), err)
 		}
 	})
 }
