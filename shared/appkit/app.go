@@ -180,7 +180,7 @@ func (p Program) globals() []cli.Flag {
 	return append(p.sharedFlags(),
 		&cli.StringFlag{Name: "home", Usage: "state folder `DIR`", EnvVars: []string{"AZS_" + strings.ToUpper(p.Role) + "_HOME"},
 			DefaultText: p.Name + " in the user's configuration folder"},
-		&cli.BoolFlag{Name: "json", Usage: "print one JSON envelope a line on standard output, and never ask", EnvVars: []string{"AZS_JSON"}},
+		&cli.BoolFlag{Name: "json", Usage: "print one JSON envelope on standard output, and never ask", EnvVars: []string{"AZS_JSON"}},
 		&cli.BoolFlag{Name: "quiet", Usage: "print results, warnings and errors only", EnvVars: []string{"AZS_QUIET"}},
 		&cli.StringFlag{Name: "color", Usage: "when to use colour, `auto|always|never`; auto heeds NO_COLOR", Value: "auto", EnvVars: []string{"AZS_COLOR"}},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask, where --expect-… flags say what must be found", EnvVars: []string{"AZS_YES"}},
