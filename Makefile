@@ -54,8 +54,8 @@ faults:
 	go test -tags faultinject ./shared/internal/atomicfile ./shared/medium ./shared/ledger ./agent/internal/flow ./relay/internal/flow
 
 # Each control of docs/THREATS.md taken out in turn: its tests fail. MUTANT=REGEXP for some.
-mutants: tools
-	AZS_MUTANTS=1 $(REQUIRE) go test -count=1 -timeout 120m -parallel 2 -v -run 'TestMutants$$/$(MUTANT)' ./shared | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
+mutants: tools $(CACHE)/bin/age
+	AZS_MUTANTS=1 $(REQUIRE) AZS_AGE=$(CURDIR)/$(CACHE)/bin/age go test -count=1 -timeout 120m -parallel 2 -v -run 'TestMutants$$/$(MUTANT)' ./shared | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
 
 # Each module by itself, as somebody builds it who has only that folder's go.mod.
 standalone:
