@@ -161,11 +161,8 @@ func Probe(dir string) error {
 func probe(dir folder) error {
 	name, data := Name("probe", "0000000000"), []byte("written to see whether this can be written; it may be removed\n")
 	err := place(dir, name, data)
-	if err == nil {
-		err = compare(dir, name, data)
-	}
-	if rerr := dir.Remove(name); err == nil {
-		err = rerr
+	if err == nil { // else nothing of ours stands there
+		err = errors.Join(compare(dir, name, data), dir.Remove(name))
 	}
 	if err != nil {
 		return fault.New(fault.Medium, "%q cannot be written: %w", dir.Path(), explain(err))

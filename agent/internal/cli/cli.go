@@ -62,16 +62,13 @@ func side() appkit.Side {
 			return flow.Usable(s.Ledger, v, b.Digest())
 		},
 		Took: func(_ context.Context, s *appkit.Station, v *bundle.Verified, _ *bundle.Bundle, path string) (string, error) {
-			if flow.Removal(s.Ledger, v.Manifest) {
-				return "azs-agent activate " + path + "   # ends the removal; it needs no endpoint", nil
-			}
-			return fmt.Sprintf("azs-agent activate %s --key-out activation-key.txt", path), nil
+			return use(s, v.Manifest, path), nil
 		},
 		Next: next,
 		Fresh: func(s *appkit.Station, t appkit.Taken) (appkit.Advice, bool) {
 			trip, ok := s.Ledger.FindByDigest(t.Manifest.Re.String())
 			return appkit.Advice{Trip: trip.ID, Why: fmt.Sprintf("the answer to request %s is here and not used yet", trip.ID),
-				Command: "azs-agent activate " + t.Path + " --key-out activation-key.txt"}, ok && flow.IsPending(trip)
+				Command: use(s, t.Manifest, t.Path)}, ok && flow.IsPending(trip)
 		},
 		Idle: "azs-agent token --token-file RegistrationToken.txt --put STICK",
 		Line: func(l *ledger.Ledger, t ledger.Trip) string {
@@ -122,6 +119,14 @@ func next(s *appkit.Station, t ledger.Trip) (appkit.Advice, bool) {
 		}
 	}
 	return appkit.Advice{}, false
+}
+
+// use is the command for an answer that is kept at path.
+func use(s *appkit.Station, m *bundle.Manifest, path string) string {
+	if flow.Removal(s.Ledger, m) {
+		return "azs-agent activate " + path + "   # ends the removal; it needs no endpoint"
+	}
+	return "azs-agent activate " + path + " --key-out activation-key.txt"
 }
 
 // where is how a run that was broken off gave the key to the stamp.
