@@ -19,7 +19,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -122,8 +121,12 @@ func newRelease(ctx context.Context, version, out string) (*release, error) {
 		return nil, err
 	}
 	r.root = strings.TrimSpace(top)
-	if dirty, err := output(ctx, r.root, nil, "git", "status", "--porcelain", "--untracked-files=no"); err != nil || dirty != "" {
-		return nil, errors.Join(err, fmt.Errorf("the source has changes that are in no commit:\n%s", dirty))
+	dirty, err := output(ctx, r.root, nil, "git", "status", "--porcelain", "--untracked-files=no")
+	if err == nil && dirty != "" {
+		err = fmt.Errorf("the source has changes that are in no commit:\n%s", dirty)
+	}
+	if err != nil {
+		return nil, err
 	}
 	head, err := output(ctx, r.root, nil, "git", "log", "-1", "--format=%H %ct")
 	if err != nil {
